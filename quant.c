@@ -1,0 +1,2 @@
+#define QUANT_IMPLEMENTATION
+#include "quant.h"

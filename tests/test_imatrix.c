@@ -1,0 +1,7 @@
+/* Importance files. */
+#include "test.h"
+
+void suite_imatrix(void);
+void suite_imatrix(void)
+{
+}

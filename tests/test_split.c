@@ -1,0 +1,7 @@
+/* Models in several files. */
+#include "test.h"
+
+void suite_split(void);
+void suite_split(void)
+{
+}

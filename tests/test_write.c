@@ -1,0 +1,7 @@
+/* The GGUF writer. */
+#include "test.h"
+
+void suite_write(void);
+void suite_write(void)
+{
+}
