@@ -57,6 +57,7 @@
  *   QUANT_NO_ENCODE        decoders only                                    imatrix, split, mix
  *   QUANT_NO_IQ            no IQ1/IQ2/IQ3 (saves 9 KiB of codebooks)
  *   QUANT_NO_STRINGS       error texts become ""
+ *   QUANT_ALLOW_FAST_MATH  compile under clang's -ffast-math all the same
  *   QUANT_MALLOC(n), QUANT_FREE(p), QUANT_ASSERT(c), QUANT_SQRTF(x), QUANT_MEMCPY, QUANT_MEMSET,
  *   QUANT_MEMCMP           hooks
  *
@@ -646,6 +647,11 @@ QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name);
 #endif
 #define QUANT__STATIC_ASSERT(name, c) typedef char quant__assert_##name[(c) ? 1 : -1]
 
+#if defined(__cplusplus) && defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC diagnostic push          /* g++: condition ? QUANT_Q4_K : some_quant_type           */
+#  pragma GCC diagnostic ignored "-Wextra"
+#endif
+
 /* Output bytes are a contract, so a*b+c is two roundings everywhere: contraction into FMA and
  * -ffast-math are switched off here and restored in >>end, for the user's own code.  gcc ignores
  * STDC FP_CONTRACT and takes the option; clang is the other way round. */
@@ -661,6 +667,10 @@ QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name);
 #elif defined(_MSC_VER)
 #  pragma float_control(precise, on, push)
 #  pragma fp_contract(off)
+#endif
+#if defined(__clang__) && defined(__FAST_MATH__) && !defined(QUANT_ALLOW_FAST_MATH)
+#  error "clang cannot undo -ffast-math in a file: compile the one with QUANT_IMPLEMENTATION with \
+-ffp-contract=on and -DQUANT_ALLOW_FAST_MATH, or encoders give other bytes than everywhere else"
 #endif
 #if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
 #  error "quant.h needs float arithmetic in single precision: on 32-bit x86 use -msse2 -mfpmath=sse"
@@ -2152,7 +2162,7 @@ QUANT__FN float quant__search_q3(const float *x, uint8_t *L)
 }
 
 /* Asymmetric search: codes L in [0, nmax] for x ~ scale L - *min_out, least weighted error (of
- * squares, or magnitudes if mad) over steps + 1 ranges, scale and minimum by least squares for each.
+ * squares, or magnitudes if mad) over steps + 1 ranges, scale and minimum by least squares.
  * A better trial changes the minimum from which the later ones start; so trials are computed in
  * batches, and those after a better one are computed again.  *min_out >= 0.  n <= 32. */
 typedef struct quant__range { float first, step; int steps, mad; } quant__range;
@@ -3183,8 +3193,363 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
 /* >>split-impl -----------------------------------------------------------------------------------
  * Models in several files. */
 
-/* >>mix-impl -------------------------------------------------------------------------------------
- * Types for a whole model. */
+/* >>mix-impl ------------------------------------------------------------------------------------
+ * The rules of llama.cpp's llama-quant.cpp.  Sets of mixes are bit masks over general.file_type,
+ * which is below 64 for all of them. */
+#ifndef QUANT_NO_GGUF
+enum {
+    QUANT__F32 = 0, QUANT__F16 = 1, QUANT__Q4_0 = 2, QUANT__Q4_1 = 3, QUANT__Q8_0 = 7,
+    QUANT__Q5_0 = 8, QUANT__Q5_1 = 9, QUANT__Q2_K = 10, QUANT__Q3_K_S = 11, QUANT__Q3_K_M = 12,
+    QUANT__Q3_K_L = 13, QUANT__Q4_K_S = 14, QUANT__Q4_K_M = 15, QUANT__Q5_K_S = 16,
+    QUANT__Q5_K_M = 17, QUANT__Q6_K = 18, QUANT__IQ2_XXS = 19, QUANT__IQ2_XS = 20,
+    QUANT__Q2_K_S = 21, QUANT__IQ3_XS = 22, QUANT__IQ3_XXS = 23, QUANT__IQ1_S = 24,
+    QUANT__IQ4_NL = 25, QUANT__IQ3_S = 26, QUANT__IQ3_M = 27, QUANT__IQ2_S = 28,
+    QUANT__IQ2_M = 29, QUANT__IQ4_XS = 30, QUANT__IQ1_M = 31, QUANT__BF16 = 32,
+    QUANT__TQ1_0 = 36, QUANT__TQ2_0 = 37, QUANT__MXFP4_MOE = 38, QUANT__NVFP4 = 39,
+    QUANT__Q1_0 = 40, QUANT__Q2_0 = 41
+};
+
+static const quant_mix_info quant__mixes[] = {
+    { "F32", QUANT__F32, QUANT_F32 },             { "F16", QUANT__F16, QUANT_F16 },
+    { "BF16", QUANT__BF16, QUANT_BF16 },          { "Q8_0", QUANT__Q8_0, QUANT_Q8_0 },
+    { "Q6_K", QUANT__Q6_K, QUANT_Q6_K },          { "Q5_K_M", QUANT__Q5_K_M, QUANT_Q5_K },
+    { "Q5_K_S", QUANT__Q5_K_S, QUANT_Q5_K },      { "Q5_1", QUANT__Q5_1, QUANT_Q5_1 },
+    { "Q5_0", QUANT__Q5_0, QUANT_Q5_0 },          { "Q4_K_M", QUANT__Q4_K_M, QUANT_Q4_K },
+    { "Q4_K_S", QUANT__Q4_K_S, QUANT_Q4_K },      { "Q4_1", QUANT__Q4_1, QUANT_Q4_1 },
+    { "Q4_0", QUANT__Q4_0, QUANT_Q4_0 },          { "IQ4_NL", QUANT__IQ4_NL, QUANT_IQ4_NL },
+    { "IQ4_XS", QUANT__IQ4_XS, QUANT_IQ4_XS },    { "MXFP4_MOE", QUANT__MXFP4_MOE, QUANT_MXFP4 },
+    { "NVFP4", QUANT__NVFP4, QUANT_NVFP4 },       { "Q3_K_L", QUANT__Q3_K_L, QUANT_Q3_K },
+    { "Q3_K_M", QUANT__Q3_K_M, QUANT_Q3_K },      { "Q3_K_S", QUANT__Q3_K_S, QUANT_Q3_K },
+    { "IQ3_M", QUANT__IQ3_M, QUANT_IQ3_S },       { "IQ3_S", QUANT__IQ3_S, QUANT_IQ3_S },
+    { "IQ3_XS", QUANT__IQ3_XS, QUANT_IQ3_S },     { "IQ3_XXS", QUANT__IQ3_XXS, QUANT_IQ3_XXS },
+    { "Q2_K", QUANT__Q2_K, QUANT_Q2_K },          { "Q2_K_S", QUANT__Q2_K_S, QUANT_Q2_K },
+    { "IQ2_M", QUANT__IQ2_M, QUANT_IQ2_S },       { "IQ2_S", QUANT__IQ2_S, QUANT_IQ2_XS },
+    { "IQ2_XS", QUANT__IQ2_XS, QUANT_IQ2_XS },    { "IQ2_XXS", QUANT__IQ2_XXS, QUANT_IQ2_XXS },
+    { "Q2_0", QUANT__Q2_0, QUANT_Q2_0 },          { "TQ2_0", QUANT__TQ2_0, QUANT_TQ2_0 },
+    { "IQ1_M", QUANT__IQ1_M, QUANT_IQ1_M },       { "TQ1_0", QUANT__TQ1_0, QUANT_TQ1_0 },
+    { "IQ1_S", QUANT__IQ1_S, QUANT_IQ1_S },       { "Q1_0", QUANT__Q1_0, QUANT_Q1_0 }
+};
+enum { QUANT__N_MIXES = sizeof quant__mixes / sizeof *quant__mixes };
+
+QUANT_API const quant_mix_info *quant_mix_get(size_t i)
+{
+    return i < QUANT__N_MIXES ? &quant__mixes[i] : NULL;
+}
+
+QUANT_API int quant_mix_find(const char *name)
+{
+    static const char alias[3][2][8] = {    /* names without a size mean the middle one          */
+        { "Q3_K", "Q3_K_M" }, { "Q4_K", "Q4_K_M" }, { "Q5_K", "Q5_K_M" }
+    };
+    size_t i;
+    for (i = 0; i < 3; i++) if (quant__same_name(alias[i][0], name)) name = alias[i][1];
+    for (i = 0; i < QUANT__N_MIXES; i++)
+        if (quant__same_name(quant__mixes[i].name, name)) return (int)i;
+    return -1;
+}
+
+/* 1 if `part` occurs in the name. */
+QUANT__FN int quant__has(quant_str name, const char *part)
+{
+    size_t i, n = quant__strlen(part);
+    for (i = 0; i + n <= name.n; i++) if (QUANT_MEMCMP(name.p + i, part, n) == 0) return 1;
+    return 0;
+}
+
+QUANT__FN int quant__is(quant_str name, const char *text)
+{
+    return quant__same(name, text, quant__strlen(text));
+}
+
+/* The number after "blk.", -1 if the name has none or it is no sensible one. */
+QUANT__FN int64_t quant__layer(quant_str name)
+{
+    int64_t v = 0;
+    size_t i = 4;
+    if (name.n < 5 || QUANT_MEMCMP(name.p, "blk.", 4) != 0) return -1;
+    for (; i < name.n && name.p[i] >= '0' && name.p[i] <= '9' && v < 1000000; i++)
+        v = 10 * v + (name.p[i] - '0');
+    return i > 4 && i < name.n && name.p[i] == '.' ? v : -1;
+}
+
+QUANT_API int quant_mix_before(quant_str a, quant_str b)
+{
+    int64_t la = quant__layer(a), lb = quant__layer(b);
+    size_t n = a.n < b.n ? a.n : b.n;
+    int c;
+    if (la != lb) return la < lb;
+    c = n ? QUANT_MEMCMP(a.p, b.p, n) : 0;
+    return c ? c < 0 : a.n < b.n;
+}
+
+QUANT_API uint32_t quant_mix_kind(quant_str name)
+{
+    static const struct { const char *part; uint32_t kind; } rule[] = {
+        { "attn_qkv.weight", QUANT_MIX_ATTN_V }, { "attn_kv_b.weight", QUANT_MIX_ATTN_V },
+        { "attn_v.weight", QUANT_MIX_ATTN_V },   { "attn_k.weight", QUANT_MIX_ATTN_K },
+        { "attn_q.weight", QUANT_MIX_ATTN_Q },   { "attn_output.weight", QUANT_MIX_ATTN_OUTPUT },
+        { "ffn_up", QUANT_MIX_FFN_UP },          { "ffn_gate", QUANT_MIX_FFN_GATE },
+        { "ffn_down", QUANT_MIX_FFN_DOWN }
+    };
+    size_t i;
+    if (quant__is(name, "output.weight")) return QUANT_MIX_OUTPUT;
+    if (quant__is(name, "token_embd.weight") || quant__is(name, "per_layer_token_embd.weight"))
+        return QUANT_MIX_TOKEN_EMBD;
+    for (i = 0; i < sizeof rule / sizeof *rule; i++)
+        if (quant__has(name, rule[i].part)) return rule[i].kind;
+    return QUANT_MIX_OTHER;
+}
+
+QUANT_API int quant_mix_quantizable(const quant_tensor *t)
+{
+    static const char *const keep[] = {     /* norms, routers, small and positional tensors      */
+        "_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel",
+        "per_layer_model_proj", "ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight",
+        "indexer.q_proj.weight", "time_mix_first.weight", "time_mix_w0.weight",
+        "time_mix_w1.weight", "time_mix_w2.weight", "time_mix_v0.weight", "time_mix_v1.weight",
+        "time_mix_v2.weight", "time_mix_a0.weight", "time_mix_a1.weight", "time_mix_a2.weight",
+        "time_mix_g1.weight", "time_mix_g2.weight", "time_mix_decay_w1.weight",
+        "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight", "attn_rel_b.weight",
+        ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd",
+        ".patch_merger", "a.rvq.codebook", "mm.a.code_embd"
+    };
+    size_t i;
+    if (t->ne[1] == 1 && t->ne[2] == 1 && t->ne[3] == 1) return 0;
+    if (t->name.n < 6 || QUANT_MEMCMP(t->name.p + t->name.n - 6, "weight", 6) != 0) return 0;
+    if (quant__is(t->name, "position_embd.weight") || quant__is(t->name, "token_types.weight"))
+        return 0;
+    for (i = 0; i < sizeof keep / sizeof *keep; i++)
+        if (quant__has(t->name, keep[i])) return 0;
+    return 1;
+}
+
+/* Metadata "<architecture><suffix>", first element; `otherwise` if there is no such number. */
+QUANT__FN uint32_t quant__arch_u32(const quant_gguf *g, quant_str arch, const char *suffix,
+                                   uint32_t otherwise)
+{
+    char key[128];
+    uint64_t v;
+    size_t n = quant__strlen(suffix);
+    if (arch.n + n + 1 > sizeof key) return otherwise;
+    QUANT_MEMCPY(key, arch.p, arch.n);
+    QUANT_MEMCPY(key + arch.n, suffix, n + 1);
+    if (quant_gguf_get_u64(g, key, &v) != QUANT_OK || v > 0x7fffffffu) return otherwise;
+    return (uint32_t)v;
+}
+
+QUANT_API void quant_mix_model_init(quant_mix_model *m, const quant_set *s, int has_importance)
+{
+    quant_str arch;
+    size_t i;
+    QUANT_MEMSET(m, 0, sizeof *m);
+    m->has_importance = has_importance != 0;
+    m->tied = 1;
+    for (i = 0; i < s->n_tensors; i++) {
+        uint32_t kind = quant_mix_kind(quant_set_tensor(s, i, NULL)->name);
+        m->n_attn_v += kind == QUANT_MIX_ATTN_V;
+        if (kind == QUANT_MIX_OUTPUT) m->tied = 0;
+    }
+    if (!s->n_shards) return;
+    if (quant_gguf_get_str(s->shards, "general.architecture", &arch) != QUANT_OK) return;
+    m->n_layers = quant__arch_u32(s->shards, arch, ".block_count", 0);
+    m->n_heads = quant__arch_u32(s->shards, arch, ".attention.head_count", 0);
+    m->n_heads_kv = quant__arch_u32(s->shards, arch, ".attention.head_count_kv", m->n_heads);
+    m->n_experts = quant__arch_u32(s->shards, arch, ".expert_count", 0);
+    m->falcon = (uint32_t)quant__is(arch, "falcon");
+    m->llama_70b = quant__is(arch, "llama") && m->n_layers == 80 && m->n_heads != m->n_heads_kv;
+}
+
+/* What one choice depends on. */
+typedef struct quant__choice {
+    uint32_t ft, kind;              /* file type of the mix; kind of the tensor                  */
+    quant_type base;
+    int gqa4, experts8, falcon, importance;
+    int64_t i, n;                   /* layer, or number among its kind, and how many there are   */
+} quant__choice;
+
+#define QUANT__BIT(mix) ((uint64_t)1 << QUANT__##mix)
+#define QUANT__IN(c, set) (((uint64_t)1 << (c)->ft & (set)) != 0)
+#define QUANT__VERY_LOW (QUANT__BIT(IQ2_XXS) | QUANT__BIT(IQ2_XS) | QUANT__BIT(IQ2_S) \
+                         | QUANT__BIT(IQ2_M) | QUANT__BIT(IQ1_S) | QUANT__BIT(IQ1_M))
+#define QUANT__IQ2_SM (QUANT__BIT(IQ2_S) | QUANT__BIT(IQ2_M))
+
+/* The layers that get more bits: the first and last eighth and every third between. */
+QUANT__FN int quant__more(int64_t i, int64_t n)
+{
+    return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
+}
+
+QUANT__FN quant_type quant__mix_output(const quant__choice *c, uint64_t cols)
+{
+    if (QUANT__IN(c, QUANT__BIT(MXFP4_MOE)) || c->falcon) return QUANT_Q8_0;
+    if (cols % quant__types[c->base].block_len) return QUANT_Q8_0;
+    if (QUANT__IN(c, QUANT__VERY_LOW | QUANT__BIT(IQ3_XXS))) return QUANT_Q5_K;
+    return c->base == QUANT_Q8_0 ? QUANT_Q8_0 : QUANT_Q6_K;
+}
+
+QUANT__FN quant_type quant__mix_token_embd(const quant__choice *c)
+{
+    if (QUANT__IN(c, QUANT__IQ2_SM | QUANT__BIT(IQ3_XXS))) return QUANT_IQ3_S;
+    if (QUANT__IN(c, QUANT__VERY_LOW)) return QUANT_Q2_K;
+    if (QUANT__IN(c, QUANT__BIT(TQ1_0) | QUANT__BIT(TQ2_0) | QUANT__BIT(Q2_0))) return QUANT_Q4_K;
+    if (QUANT__IN(c, QUANT__BIT(NVFP4))) return QUANT_Q4_K;     /* ours: no tensor scale there   */
+    return c->base;
+}
+
+QUANT__FN quant_type quant__mix_very_low(const quant__choice *c, uint32_t n_experts)
+{
+    quant_type better = QUANT__IN(c, QUANT__IQ2_SM) ? QUANT_IQ3_S : QUANT_Q2_K;
+    switch (c->kind) {
+        case QUANT_MIX_ATTN_V: return c->gqa4 || n_experts >= 4 ? QUANT_Q4_K : better;
+        case QUANT_MIX_ATTN_K: return c->experts8 ? QUANT_Q4_K : c->base;
+        case QUANT_MIX_FFN_DOWN: return c->i < c->n / 8 ? better : c->base;
+        case QUANT_MIX_ATTN_OUTPUT:
+            if (c->experts8) return QUANT_Q5_K;
+            if (QUANT__IN(c, QUANT__BIT(IQ1_S) | QUANT__BIT(IQ1_M))) return QUANT_IQ2_XXS;
+            return QUANT__IN(c, QUANT__IQ2_SM) ? QUANT_IQ3_S : c->base;
+        default: return c->base;
+    }
+}
+
+QUANT__FN quant_type quant__mix_attn_v(const quant__choice *c, int llama_70b)
+{
+    quant_type t = c->base;
+    switch (c->ft) {
+        case QUANT__Q2_K: t = c->gqa4 ? QUANT_Q4_K : QUANT_Q3_K; break;
+        case QUANT__IQ3_XXS:
+            t = c->gqa4 ? QUANT_Q4_K : c->importance ? QUANT_IQ3_XXS : QUANT_IQ3_S;
+            break;
+        case QUANT__Q2_K_S: case QUANT__IQ3_XS: case QUANT__IQ3_S:
+            t = c->gqa4 ? QUANT_Q4_K : t;
+            break;
+        case QUANT__IQ3_M: t = QUANT_Q4_K; break;
+        case QUANT__Q3_K_M: t = c->i < 2 ? QUANT_Q5_K : QUANT_Q4_K; break;
+        case QUANT__Q3_K_L: t = QUANT_Q5_K; break;
+        case QUANT__IQ4_NL: case QUANT__IQ4_XS: t = c->gqa4 ? QUANT_Q5_K : t; break;
+        case QUANT__Q4_K_M: case QUANT__Q5_K_M:
+            t = quant__more(c->i, c->n) ? QUANT_Q6_K : t;
+            break;
+        case QUANT__Q4_K_S: t = c->i < 4 ? QUANT_Q5_K : t; break;
+        default: break;
+    }
+    if (llama_70b && (t == QUANT_Q3_K || t == QUANT_Q4_K)) t = QUANT_Q5_K;
+    return c->experts8 ? QUANT_Q8_0 : t;
+}
+
+QUANT__FN quant_type quant__mix_ffn_down(const quant__choice *c)
+{
+    int first8 = c->i < c->n / 8, first16 = c->i < c->n / 16, more = quant__more(c->i, c->n);
+    switch (c->ft) {
+        case QUANT__Q2_K: return QUANT_Q3_K;
+        case QUANT__Q2_K_S: return first8 ? QUANT_Q4_K : c->base;
+        case QUANT__IQ3_XXS:
+            return c->importance ? c->base : first8 ? QUANT_Q4_K : QUANT_Q3_K;
+        case QUANT__Q3_K_M:
+            return first16 ? QUANT_Q5_K : !c->falcon || more ? QUANT_Q4_K : QUANT_Q3_K;
+        case QUANT__IQ3_M: return first8 || (c->experts8 && more) ? QUANT_Q4_K : c->base;
+        case QUANT__Q3_K_L: return c->falcon ? QUANT_Q4_K : QUANT_Q5_K;
+        case QUANT__Q4_K_M:
+            if (!c->falcon) return more ? QUANT_Q6_K : c->base;
+            return first16 ? QUANT_Q6_K : more ? QUANT_Q5_K : QUANT_Q4_K;
+        case QUANT__Q5_K_M: return more ? QUANT_Q6_K : c->base;
+        case QUANT__IQ4_NL: case QUANT__IQ4_XS:
+            return first8 && !c->importance ? QUANT_Q5_K : c->base;
+        case QUANT__Q4_K_S: return first8 && !c->falcon ? QUANT_Q5_K : c->base;
+        case QUANT__Q4_0: return first8 && c->importance ? QUANT_Q4_1 : c->base;
+        case QUANT__Q5_0: return first8 && c->importance ? QUANT_Q5_1 : c->base;
+        default: return c->base;
+    }
+}
+
+QUANT__FN quant_type quant__mix_attn_output(const quant__choice *c)
+{
+    uint64_t low = QUANT__BIT(Q2_K) | QUANT__BIT(IQ3_XS) | QUANT__BIT(IQ3_XXS) | QUANT__BIT(Q3_K_S)
+                 | QUANT__BIT(Q3_K_M) | QUANT__BIT(IQ4_NL) | QUANT__BIT(IQ4_XS) | QUANT__BIT(Q4_K_S)
+                 | QUANT__BIT(Q4_K_M) | QUANT__BIT(IQ3_S) | QUANT__BIT(IQ3_M);
+    if (c->falcon) return QUANT__IN(c, QUANT__BIT(Q3_K_L)) ? QUANT_Q4_K : c->base;
+    if (c->experts8) return QUANT__IN(c, low) ? QUANT_Q5_K : c->base;
+    switch (c->ft) {
+        case QUANT__Q2_K: return QUANT_Q3_K;
+        case QUANT__IQ3_XXS: return QUANT_IQ3_S;
+        case QUANT__Q3_K_M: case QUANT__IQ3_M: return QUANT_Q4_K;
+        case QUANT__Q3_K_L: return QUANT_Q5_K;
+        default: return c->base;
+    }
+}
+
+QUANT_API quant_type quant_mix_choose(int mix, const quant_mix_model *m, const quant_tensor *t,
+                                      uint32_t ordinal)
+{
+    quant__choice c;
+    if (mix < 0 || mix >= (int)QUANT__N_MIXES) return QUANT_TYPE_COUNT;
+    c.ft = quant__mixes[mix].file_type;
+    c.base = quant__mixes[mix].base;
+    if (!(quant__types[c.base].flags & QUANT_TF_QUANTIZED)) return c.base;
+    c.kind = quant_mix_kind(t->name);
+    c.gqa4 = m->n_heads_kv && m->n_heads / m->n_heads_kv >= 4;
+    c.experts8 = m->n_experts == 8;
+    c.falcon = m->falcon != 0;
+    c.importance = m->has_importance != 0;
+    c.i = ordinal;
+    c.n = c.kind == QUANT_MIX_ATTN_V ? m->n_attn_v : m->n_layers;
+    if (m->n_experts > 1 && c.kind >= QUANT_MIX_FFN_UP) {
+        int64_t layer = quant__layer(t->name);  /* experts are not stored layer by layer         */
+        if (layer >= 0) c.i = layer;
+    }
+    if (c.kind == QUANT_MIX_OUTPUT || (m->tied && c.kind == QUANT_MIX_TOKEN_EMBD))
+        return quant__mix_output(&c, t->ne[0]);
+    if (c.ft == QUANT__MXFP4_MOE) return t->ne[2] > 1 ? QUANT_MXFP4 : QUANT_Q8_0;
+    if (c.kind == QUANT_MIX_TOKEN_EMBD) return quant__mix_token_embd(&c);
+    if (QUANT__IN(&c, QUANT__VERY_LOW)) return quant__mix_very_low(&c, m->n_experts);
+    switch (c.kind) {
+        case QUANT_MIX_ATTN_V: return quant__mix_attn_v(&c, m->llama_70b != 0);
+        case QUANT_MIX_ATTN_K: if (c.experts8) return QUANT_Q8_0; /* fall through */
+        case QUANT_MIX_ATTN_Q:
+            if (c.ft == QUANT__IQ3_XS) return QUANT_IQ3_XXS;
+            return c.ft == QUANT__IQ3_XXS ? QUANT_IQ2_S : c.base;
+        case QUANT_MIX_FFN_DOWN: return quant__mix_ffn_down(&c);
+        case QUANT_MIX_ATTN_OUTPUT: return quant__mix_attn_output(&c);
+        case QUANT_MIX_FFN_UP: case QUANT_MIX_FFN_GATE:
+            if (c.ft == QUANT__IQ3_XS && c.i >= c.n / 8 && c.i < 7 * c.n / 8)
+                return QUANT_IQ3_XXS;
+            return c.base;
+        default: return c.base;
+    }
+}
+
+QUANT_API quant_type quant_mix_fallback(quant_type t, uint64_t cols)
+{
+    const quant_type_info *info = quant_type_get(t);
+    quant_type f;
+    if (!info || !info->block_len || cols % info->block_len == 0) return t;
+    switch (t) {
+        case QUANT_IQ1_S: case QUANT_IQ1_M: case QUANT_IQ2_XXS: case QUANT_IQ2_XS:
+        case QUANT_IQ2_S: case QUANT_IQ3_XXS: case QUANT_IQ3_S: case QUANT_IQ4_XS:
+        case QUANT_NVFP4: f = QUANT_IQ4_NL; break;
+        case QUANT_Q2_K: case QUANT_Q3_K: case QUANT_TQ1_0: case QUANT_TQ2_0: case QUANT_Q2_0:
+        case QUANT_Q1_0: f = QUANT_Q4_0; break;
+        case QUANT_Q4_K: f = QUANT_Q5_0; break;
+        case QUANT_Q5_K: f = QUANT_Q5_1; break;
+        case QUANT_Q6_K: f = QUANT_Q8_0; break;
+        default: f = QUANT_F16; break;
+    }
+    return cols % quant__types[f].block_len ? (quant_type)QUANT_F16 : f;
+}
+
+QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name)
+{
+    uint32_t kind = quant_mix_kind(name);
+    if (kind == QUANT_MIX_TOKEN_EMBD || kind == QUANT_MIX_OUTPUT) return 0;
+    switch (t) {
+        case QUANT_IQ3_XXS: case QUANT_IQ2_XXS: case QUANT_IQ2_XS: case QUANT_IQ2_S:
+        case QUANT_IQ1_M: case QUANT_IQ1_S: return 1;
+        case QUANT_Q2_K:
+            return mix >= 0 && mix < (int)QUANT__N_MIXES
+                && quant__mixes[mix].file_type == QUANT__Q2_K_S;
+        default: return 0;
+    }
+}
+#endif
 
 /* >>stdio ----------------------------------------------------------------------------------------
  * Files by name. */
@@ -3194,6 +3559,9 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
 #  pragma float_control(pop)
 #elif defined(__GNUC__)
 #  pragma GCC pop_options
+#  ifdef __cplusplus
+#    pragma GCC diagnostic pop
+#  endif
 #elif defined(_MSC_VER)
 #  pragma float_control(pop)
 #endif
@@ -3211,6 +3579,10 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
 #undef QUANT__DEW
 #undef QUANT__GI
 #undef QUANT__GN
+#undef QUANT__BIT
+#undef QUANT__IN
+#undef QUANT__VERY_LOW
+#undef QUANT__IQ2_SM
 #undef QUANT__K
 #undef QUANT__ENCODER
 #undef QUANT__NONE
