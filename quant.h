@@ -408,19 +408,28 @@ typedef struct quant_sink {
     void    *user;
 } quant_sink;
 
+/* Private: bytes that grow, and an index over names that stand in such bytes. */
+typedef struct quant__bytes { uint8_t *p; size_t n, cap; } quant__bytes;
+typedef struct quant__index { quant__bytes at, slots; } quant__index;
+
 typedef struct quant_gguf_out {
     quant_error err;                /* the first failure; all later calls return its code       */
     uint64_t    written;            /* bytes sent so far                                        */
     uint64_t    n_kv, n_tensors;    /* added so far                                             */
     struct {                        /* private                                                  */
         quant_sink sink; quant_alloc alloc; uint32_t alignment, state;
-        struct { uint8_t *p; size_t n, cap; } kv, info, names, sizes, slots;
-        uint64_t data_size, tensor, left;
+        quant__bytes kv, info;      /* as they will stand in the file                           */
+        quant__index keys, names;   /* of kv and info                                           */
+        quant__bytes sizes;         /* [n_tensors] uint64_t, bytes of each tensor               */
+        uint64_t data_size;         /* all tensors, padded                                      */
+        uint64_t tensor, left;      /* the tensor that is being written, its bytes to come      */
+        uint64_t rest;              /* bytes to come of all tensors, without padding            */
     } priv;
 } quant_gguf_out;
 
 /* Starts a file.  alignment: 0 = 32; a power of two from 8 to 65536.  A general.alignment key is
- * written when it is not 32; quant_gguf_put* then refuses that key. */
+ * written first when it is not 32; quant_gguf_put* then refuses that key, and with 32 takes no
+ * other value for it. */
 QUANT_API quant_result quant_gguf_begin(quant_gguf_out *o, quant_sink sink, uint32_t alignment,
                                         const quant_alloc *a);
 
@@ -1266,7 +1275,495 @@ QUANT_API size_t quant_row_size(quant_type t, size_t cols)
  * GGUF reader. */
 
 /* >>writer ---------------------------------------------------------------------------------------
- * GGUF writer. */
+ * GGUF writer.  Keys and tensor infos are encoded as they are named, so that the header is sent as
+ * it stands: the offsets of the data count from the end of the header and do not need its size. */
+#ifndef QUANT_NO_GGUF_WRITE
+enum { QUANT__OUT_NAMES = 1, QUANT__OUT_DATA = 2, QUANT__OUT_ENDED = 3 };   /* priv.state        */
+enum { QUANT__NAME_MAX = 63, QUANT__KEY_MAX = 65535 };                      /* bytes             */
+
+/* What a call begins with: the first failure sticks, and calls come in their order. */
+QUANT__FN quant_result quant__out_ready(quant_gguf_out *o, uint32_t state)
+{
+    const char *what = QUANT__TEXT("the file was not begun or is ended");
+    if (o->err.code != QUANT_OK) return o->err.code;
+    if (o->priv.state == state) return QUANT_OK;
+    if (o->priv.state == QUANT__OUT_NAMES) what = QUANT__TEXT("the header must be sent before");
+    if (o->priv.state == QUANT__OUT_DATA) what = QUANT__TEXT("the header is sent already");
+    return quant__fail(&o->err, QUANT_E_STATE, o->written, what);
+}
+
+QUANT__FN quant_result quant__out_fail(quant_gguf_out *o, quant_result code, quant_str name,
+                                       const char *what)
+{
+    quant__fail(&o->err, code, 0, what);
+    quant__fail_name(&o->err, name.p, name.n);
+    return code;
+}
+
+QUANT__FN quant_str quant__out_str(const char *s)
+{
+    quant_str r;
+    r.p = s;
+    r.n = s ? quant__strlen(s) : 0;
+    return r;
+}
+
+QUANT__FN void quant__out_free(quant_gguf_out *o, quant__bytes *b)
+{
+    if (b->p) o->priv.alloc.free(o->priv.alloc.user, b->p, b->cap);
+    QUANT_MEMSET(b, 0, sizeof *b);
+}
+
+/* Appends room for n bytes and returns it, never NULL for n = 0; NULL: no memory, o->err says so.
+ * The capacity doubles, so that appending costs constant time per byte. */
+QUANT__FN uint8_t *quant__out_room(quant_gguf_out *o, quant__bytes *b, uint64_t n)
+{
+    size_t cap = b->cap ? b->cap : 256, half = (size_t)-1 / 2;
+    if (!b->p || n > b->cap - b->n) {
+        uint8_t *p = NULL;
+        if (b->n <= half && n <= half - b->n) {         /* hence 2 cap does not overflow         */
+            while (cap - b->n < n) cap *= 2;
+            p = (uint8_t *)o->priv.alloc.alloc(o->priv.alloc.user, cap);
+        }
+        if (!p) {
+            quant__fail(&o->err, QUANT_E_MEMORY, 0, QUANT__TEXT("out of memory"));
+            return NULL;
+        }
+        if (b->n) QUANT_MEMCPY(p, b->p, b->n);
+        if (b->p) o->priv.alloc.free(o->priv.alloc.user, b->p, b->cap);
+        b->p = p;
+        b->cap = cap;
+    }
+    b->n += (size_t)n;
+    return b->p + (b->n - (size_t)n);
+}
+
+/* The slot that holds the name or the free one that it would take; QUANT__NONE after too many
+ * collisions.  at[i] is where in `text` name i begins: 8 bytes of length, then the bytes.  (The
+ * index of >>names keeps pointers, which a growing buffer would leave dangling.) */
+QUANT__FN size_t quant__index_slot(const quant__index *x, const quant__bytes *text, quant_str name)
+{
+    const uint32_t *slots = (const uint32_t *)(const void *)x->slots.p;
+    const size_t *at = (const size_t *)(const void *)x->at.p;
+    size_t n = x->slots.n / sizeof *slots, i, s = quant__hash(name.p, name.n) & (n - 1);
+    for (i = 0; i < QUANT__PROBES && i < n; i++, s = (s + 1) & (n - 1)) {
+        const uint8_t *p;
+        if (!slots[s]) return s;
+        p = text->p + at[slots[s] - 1];
+        if (quant__le64(p) == name.n && QUANT_MEMCMP(p + 8, name.p, name.n) == 0) return s;
+    }
+    return QUANT__NONE;
+}
+
+QUANT__FN quant_result quant__index_collide(quant_gguf_out *o, quant_str name)
+{
+    return quant__out_fail(o, QUANT_E_LIMIT, name, QUANT__TEXT("too many names share a hash"));
+}
+
+/* Makes the table at least twice as large as the names that it will hold, a power of two. */
+QUANT__FN quant_result quant__index_grow(quant_gguf_out *o, quant__index *x,
+                                         const quant__bytes *text)
+{
+    size_t n = x->at.n / sizeof(size_t), i;
+    quant__bytes old = x->slots;
+    const size_t *at = (const size_t *)(const void *)x->at.p;
+    if (old.n / sizeof(uint32_t) >= 2 * (n + 1)) return QUANT_OK;
+    if (n >= (size_t)1 << 29)
+        return quant__fail(&o->err, QUANT_E_LIMIT, 0, QUANT__TEXT("too many keys or tensors"));
+    QUANT_MEMSET(&x->slots, 0, sizeof x->slots);
+    if (!quant__out_room(o, &x->slots, old.n ? 2 * (uint64_t)old.n : 64 * sizeof(uint32_t))) {
+        x->slots = old;
+        return o->err.code;
+    }
+    QUANT_MEMSET(x->slots.p, 0, x->slots.n);
+    quant__out_free(o, &old);
+    for (i = 0; i < n; i++) {
+        quant_str name;
+        size_t s;
+        name.n = (size_t)quant__le64(text->p + at[i]);
+        name.p = (const char *)(text->p + at[i] + 8);
+        s = quant__index_slot(x, text, name);
+        if (s == QUANT__NONE) return quant__index_collide(o, name);
+        ((uint32_t *)(void *)x->slots.p)[s] = (uint32_t)i + 1;
+    }
+    return QUANT_OK;
+}
+
+/* Appends a string: length and bytes. */
+QUANT__FN quant_result quant__out_string(quant_gguf_out *o, quant__bytes *b, const char *p,
+                                         uint64_t n)
+{
+    uint8_t *dst;
+    if (n > UINT64_MAX - 8) n = UINT64_MAX - 8;         /* fails for want of memory              */
+    dst = quant__out_room(o, b, n + 8);
+    if (!dst) return o->err.code;
+    quant__put64(dst, n);
+    if (n) QUANT_MEMCPY(dst + 8, p, (size_t)n);
+    return QUANT_OK;
+}
+
+/* Appends the name to text and to its index. */
+QUANT__FN quant_result quant__out_name(quant_gguf_out *o, quant__index *x, quant__bytes *text,
+                                       quant_str name)
+{
+    size_t s, at = text->n, i;
+    uint8_t *p;
+    for (i = 0; i < name.n; i++)
+        if (!name.p[i]) return quant__out_fail(o, QUANT_E_ARG, name,
+                                               QUANT__TEXT("the name has a zero byte"));
+    if (quant__index_grow(o, x, text) != QUANT_OK) return o->err.code;
+    s = quant__index_slot(x, text, name);
+    if (s == QUANT__NONE) return quant__index_collide(o, name);
+    if (((uint32_t *)(void *)x->slots.p)[s])
+        return quant__out_fail(o, QUANT_E_ARG, name, QUANT__TEXT("the name is there already"));
+    p = quant__out_room(o, &x->at, sizeof at);
+    if (!p) return o->err.code;
+    QUANT_MEMCPY(p, &at, sizeof at);
+    ((uint32_t *)(void *)x->slots.p)[s] = (uint32_t)(x->at.n / sizeof at);
+    return quant__out_string(o, text, name.p, name.n);
+}
+
+QUANT__FN quant_result quant__out_u32(quant_gguf_out *o, quant__bytes *b, uint32_t v)
+{
+    uint8_t *p = quant__out_room(o, b, 4);
+    if (!p) return o->err.code;
+    quant__put32(p, v);
+    return QUANT_OK;
+}
+
+QUANT__FN quant_result quant__out_u64(quant_gguf_out *o, quant__bytes *b, uint64_t v)
+{
+    uint8_t *p = quant__out_room(o, b, 8);
+    if (!p) return o->err.code;
+    quant__put64(p, v);
+    return QUANT_OK;
+}
+
+/* Bytes of a value; 0 for strings, arrays and numbers that are no type. */
+QUANT__FN uint32_t quant__out_value_size(uint32_t type)
+{
+    static const uint8_t sizes[QUANT_KV_TYPE_COUNT] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
+    return type < QUANT_KV_TYPE_COUNT ? sizes[type] : 0;
+}
+
+/* Appends the key and the type of its value; for an array, elem_type and count too. */
+QUANT__FN quant_result quant__out_key(quant_gguf_out *o, quant_str key, uint32_t type,
+                                      uint32_t elem_type, uint64_t count)
+{
+    quant__bytes *b = &o->priv.kv;
+    if (!key.p || !key.n)
+        return quant__fail(&o->err, QUANT_E_ARG, o->n_kv, QUANT__TEXT("a key is empty"));
+    if (key.n > QUANT__KEY_MAX)
+        return quant__out_fail(o, QUANT_E_ARG, key, QUANT__TEXT("the key is over 65535 bytes"));
+    if (elem_type != QUANT_KV_STR && !quant__out_value_size(elem_type))
+        return quant__out_fail(o, QUANT_E_ARG, key, QUANT__TEXT("no such value type"));
+    if (quant__out_name(o, &o->priv.keys, b, key) != QUANT_OK) return o->err.code;
+    if (quant__out_u32(o, b, type) != QUANT_OK) return o->err.code;
+    if (type != QUANT_KV_ARRAY) return QUANT_OK;
+    if (quant__out_u32(o, b, elem_type) != QUANT_OK) return o->err.code;
+    return quant__out_u64(o, b, count);
+}
+
+/* Appends numbers, which stand in src with swapped bytes or without. */
+QUANT__FN quant_result quant__out_numbers(quant_gguf_out *o, uint32_t type, const uint8_t *src,
+                                          uint64_t count, int swap)
+{
+    size_t size = quant__out_value_size(type), i, j, n;
+    uint64_t bytes;
+    uint8_t *dst;
+    if (quant__mul64(&bytes, count, size)) bytes = UINT64_MAX;  /* fails for want of memory      */
+    dst = quant__out_room(o, &o->priv.kv, bytes);
+    if (!dst) return o->err.code;
+    n = (size_t)bytes;
+    if (type == QUANT_KV_BOOL) {
+        for (i = 0; i < n; i++) dst[i] = src[i] != 0;   /* the format knows 0 and 1 only         */
+    } else if (swap) {
+        for (i = 0; i < n; i += size)
+            for (j = 0; j < size; j++) dst[i + j] = src[i + size - 1 - j];
+    } else if (n) {
+        QUANT_MEMCPY(dst, src, n);
+    }
+    return QUANT_OK;
+}
+
+/* Appends values that stand in memory as the C types of quant_gguf_put. */
+QUANT__FN quant_result quant__out_values(quant_gguf_out *o, uint32_t type, const void *src,
+                                         uint64_t count)
+{
+    const uint8_t *p = (const uint8_t *)src;
+    uint16_t one = 1;
+    uint8_t low;                                        /* 0 on a big-endian machine             */
+    uint64_t i;
+    QUANT_MEMCPY(&low, &one, 1);
+    if (type != QUANT_KV_STR) return quant__out_numbers(o, type, p, count, !low);
+    for (i = 0; i < count; i++) {
+        quant_str s;
+        QUANT_MEMCPY(&s, p + (size_t)i * sizeof s, sizeof s);
+        if (!s.p && s.n) return quant__fail(&o->err, QUANT_E_ARG, i, QUANT__TEXT("no string"));
+        if (quant__out_string(o, &o->priv.kv, s.p, s.n) != QUANT_OK) return o->err.code;
+    }
+    return QUANT_OK;
+}
+
+/* Appends the strings of a reader's value, whose lengths have 4 or 8 bytes in either order. */
+QUANT__FN quant_result quant__out_strings(quant_gguf_out *o, const quant_kv *kv)
+{
+    size_t head = kv->layout & QUANT_LAYOUT_V1 ? 4 : 8, j;
+    uint64_t i, at = 0;
+    for (i = 0; i < kv->count; i++) {
+        const uint8_t *p = kv->raw + (size_t)at;
+        uint64_t n = 0;
+        if (kv->raw_size - at < head) break;
+        for (j = 0; j < head; j++)
+            n = n << 8 | p[kv->layout & QUANT_LAYOUT_BIG_ENDIAN ? j : head - 1 - j];
+        if (n > kv->raw_size - at - head) break;
+        if (quant__out_string(o, &o->priv.kv, (const char *)p + head, n) != QUANT_OK)
+            return o->err.code;
+        at += head + n;
+    }
+    if (i == kv->count && at == kv->raw_size) return QUANT_OK;
+    return quant__out_fail(o, QUANT_E_ARG, kv->key, QUANT__TEXT("the value has a wrong size"));
+}
+
+/* Ends a key that begins at `start` of kv.  The reader of the file believes general.alignment, so
+ * it must be what the offsets were made with. */
+QUANT__FN quant_result quant__out_key_done(quant_gguf_out *o, size_t start)
+{
+    static const char key[] = "general.alignment";
+    const uint8_t *p = o->priv.kv.p + start;
+    size_t n = sizeof key - 1;
+    if (quant__le64(p) == n && QUANT_MEMCMP(p + 8, key, n) == 0
+        && (quant__le32(p + 8 + n) != QUANT_KV_U32
+            || quant__le32(p + 12 + n) != o->priv.alignment))
+        return quant__out_fail(o, QUANT_E_ARG, quant__out_str(key),
+                               QUANT__TEXT("differs from the alignment of quant_gguf_begin"));
+    o->n_kv++;
+    return QUANT_OK;
+}
+
+QUANT_API quant_result quant_gguf_begin(quant_gguf_out *o, quant_sink sink, uint32_t alignment,
+                                        const quant_alloc *a)
+{
+    QUANT_MEMSET(o, 0, sizeof *o);
+    if (alignment == 0) alignment = 32;
+    o->priv.sink = sink;
+    o->priv.alloc = quant__get_alloc(a);
+    o->priv.alignment = alignment;
+    o->priv.state = QUANT__OUT_NAMES;
+    if (!sink.write) return quant__fail(&o->err, QUANT_E_ARG, 0, QUANT__TEXT("no sink"));
+    if (alignment < 8 || alignment > 65536 || (alignment & (alignment - 1)))
+        return quant__fail(&o->err, QUANT_E_ARG, 0,
+                           QUANT__TEXT("the alignment is no power of two from 8 to 65536"));
+    if (alignment == 32) return QUANT_OK;
+    return quant_gguf_put_u32(o, "general.alignment", alignment);
+}
+
+QUANT_API quant_result quant_gguf_put(quant_gguf_out *o, const char *key, uint32_t type,
+                                      const void *value)
+{
+    size_t start = o->priv.kv.n;
+    if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
+    if (quant__out_key(o, quant__out_str(key), type, type, 1) != QUANT_OK) return o->err.code;
+    if (!value)
+        return quant__out_fail(o, QUANT_E_ARG, quant__out_str(key), QUANT__TEXT("no value"));
+    if (quant__out_values(o, type, value, 1) != QUANT_OK) return o->err.code;
+    return quant__out_key_done(o, start);
+}
+
+QUANT_API quant_result quant_gguf_put_array(quant_gguf_out *o, const char *key,
+                                            uint32_t elem_type, const void *elems,
+                                            uint64_t count)
+{
+    size_t start = o->priv.kv.n;
+    quant_str k = quant__out_str(key);
+    if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
+    if (quant__out_key(o, k, QUANT_KV_ARRAY, elem_type, count) != QUANT_OK) return o->err.code;
+    if (!elems && count) return quant__out_fail(o, QUANT_E_ARG, k, QUANT__TEXT("no value"));
+    if (quant__out_values(o, elem_type, elems, count) != QUANT_OK) return o->err.code;
+    return quant__out_key_done(o, start);
+}
+
+QUANT_API quant_result quant_gguf_put_u32(quant_gguf_out *o, const char *key, uint32_t v)
+{
+    return quant_gguf_put(o, key, QUANT_KV_U32, &v);
+}
+
+QUANT_API quant_result quant_gguf_put_str(quant_gguf_out *o, const char *key, const char *v)
+{
+    quant_str s = quant__out_str(v);
+    return quant_gguf_put(o, key, QUANT_KV_STR, v ? &s : NULL);
+}
+
+QUANT_API quant_result quant_gguf_put_kv(quant_gguf_out *o, const quant_kv *kv)
+{
+    size_t start = o->priv.kv.n;
+    uint32_t elem;
+    uint64_t bytes;
+    if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
+    if (!kv) return quant__fail(&o->err, QUANT_E_ARG, o->n_kv, QUANT__TEXT("no value"));
+    elem = kv->type == QUANT_KV_ARRAY ? kv->elem_type : kv->type;
+    if (quant__out_key(o, kv->key, kv->type, elem, kv->count) != QUANT_OK) return o->err.code;
+    if (quant__mul64(&bytes, kv->count, quant__out_value_size(elem))
+        || (elem != QUANT_KV_STR && bytes != kv->raw_size) || (!kv->raw && kv->raw_size)
+        || (kv->type != QUANT_KV_ARRAY && kv->count != 1))
+        return quant__out_fail(o, QUANT_E_ARG, kv->key, QUANT__TEXT("the value has a wrong size"));
+    if (elem == QUANT_KV_STR) quant__out_strings(o, kv);
+    else quant__out_numbers(o, elem, kv->raw, kv->count,
+                            (kv->layout & QUANT_LAYOUT_BIG_ENDIAN) != 0);
+    return o->err.code != QUANT_OK ? o->err.code : quant__out_key_done(o, start);
+}
+
+/* Bytes of a tensor's data, or NULL in *bad; else what is wrong with its shape. */
+QUANT__FN uint64_t quant__out_tensor_size(const quant_type_info *i, const uint64_t *ne,
+                                          uint32_t n_dims, const char **bad)
+{
+    uint64_t n = 1, size = 0;
+    uint32_t d;
+    *bad = QUANT__TEXT("a tensor has 1 to 4 dimensions");
+    if (!ne || n_dims < 1 || n_dims > 4) return 0;
+    *bad = QUANT__TEXT("a dimension is 0");
+    for (d = 0; d < n_dims; d++) if (!ne[d]) return 0;
+    *bad = QUANT__TEXT("the rows are no multiple of the type's block");
+    if (ne[0] % i->block_len) return 0;
+    *bad = QUANT__TEXT("the tensor is too large");
+    for (d = 0; d < n_dims; d++) if (quant__mul64(&n, n, ne[d])) return 0;
+    if (n > INT64_MAX || quant__mul64(&size, n / i->block_len, i->block_size)) return 0;
+    *bad = NULL;
+    return size;
+}
+
+QUANT_API quant_result quant_gguf_put_tensor(quant_gguf_out *o, const char *name, quant_type t,
+                                             const uint64_t *ne, uint32_t n_dims)
+{
+    const quant_type_info *i = quant_type_get(t);
+    quant__bytes *b = &o->priv.info;
+    quant_str s = quant__out_str(name);
+    const char *bad;
+    uint64_t size, padded, end;
+    uint32_t d;
+    uint8_t *p;
+    if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
+    if (s.n < 1 || s.n > QUANT__NAME_MAX)
+        return quant__out_fail(o, QUANT_E_ARG, s,
+                               QUANT__TEXT("a tensor's name has 1 to 63 bytes"));
+    if (!i || !i->block_len)
+        return quant__out_fail(o, QUANT_E_TYPE, s, QUANT__TEXT("no such tensor type"));
+    size = quant__out_tensor_size(i, ne, n_dims, &bad);
+    if (bad) return quant__out_fail(o, QUANT_E_ARG, s, bad);
+    if (quant__pad64(&padded, size, o->priv.alignment)
+        || quant__add64(&end, o->priv.data_size, padded) || end > INT64_MAX)
+        return quant__out_fail(o, QUANT_E_ARG, s, QUANT__TEXT("the tensors are too large"));
+    if (quant__out_name(o, &o->priv.names, b, s) != QUANT_OK) return o->err.code;
+    if (quant__out_u32(o, b, n_dims) != QUANT_OK) return o->err.code;
+    for (d = 0; d < n_dims; d++)
+        if (quant__out_u64(o, b, ne[d]) != QUANT_OK) return o->err.code;
+    if (quant__out_u32(o, b, t) != QUANT_OK) return o->err.code;
+    if (quant__out_u64(o, b, o->priv.data_size) != QUANT_OK) return o->err.code;
+    p = quant__out_room(o, &o->priv.sizes, sizeof size);
+    if (!p) return o->err.code;
+    QUANT_MEMCPY(p, &size, sizeof size);
+    o->priv.data_size = end;
+    o->priv.rest += size;
+    o->n_tensors++;
+    return QUANT_OK;
+}
+
+QUANT__FN quant_result quant__out_send(quant_gguf_out *o, const uint8_t *p, size_t n)
+{
+    size_t got = n ? o->priv.sink.write(o->priv.sink.user, p, n) : 0;
+    o->written += got < n ? got : n;
+    if (got >= n) return QUANT_OK;
+    return quant__fail(&o->err, QUANT_E_IO, o->written, QUANT__TEXT("the sink failed"));
+}
+
+/* Sends zeros up to the next multiple of the alignment. */
+QUANT__FN quant_result quant__out_pad(quant_gguf_out *o)
+{
+    static const uint8_t zeros[256] = { 0 };
+    size_t over = (size_t)(o->written & (o->priv.alignment - 1));
+    size_t n = over ? o->priv.alignment - over : 0;
+    while (n) {
+        size_t take = n < sizeof zeros ? n : sizeof zeros;
+        if (quant__out_send(o, zeros, take) != QUANT_OK) return o->err.code;
+        n -= take;
+    }
+    return QUANT_OK;
+}
+
+/* Takes the bytes of the current tensor from the list. */
+QUANT__FN void quant__out_next(quant_gguf_out *o)
+{
+    if (o->priv.tensor >= o->n_tensors) return;
+    QUANT_MEMCPY(&o->priv.left, o->priv.sizes.p + (size_t)o->priv.tensor * sizeof(uint64_t),
+                 sizeof(uint64_t));
+}
+
+/* Frees what only the header needs. */
+QUANT__FN void quant__out_free_names(quant_gguf_out *o)
+{
+    quant__out_free(o, &o->priv.kv);
+    quant__out_free(o, &o->priv.info);
+    quant__out_free(o, &o->priv.keys.at);
+    quant__out_free(o, &o->priv.keys.slots);
+    quant__out_free(o, &o->priv.names.at);
+    quant__out_free(o, &o->priv.names.slots);
+}
+
+QUANT_API quant_result quant_gguf_header(quant_gguf_out *o)
+{
+    static const uint8_t magic[4] = { 'G', 'G', 'U', 'F' };
+    uint8_t head[24];
+    if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
+    QUANT_MEMCPY(head, magic, 4);
+    quant__put32(head + 4, 3);
+    quant__put64(head + 8, o->n_tensors);
+    quant__put64(head + 16, o->n_kv);
+    if (quant__out_send(o, head, sizeof head) != QUANT_OK) return o->err.code;
+    if (quant__out_send(o, o->priv.kv.p, o->priv.kv.n) != QUANT_OK) return o->err.code;
+    if (quant__out_send(o, o->priv.info.p, o->priv.info.n) != QUANT_OK) return o->err.code;
+    if (quant__out_pad(o) != QUANT_OK) return o->err.code;
+    quant__out_free_names(o);
+    o->priv.state = QUANT__OUT_DATA;
+    quant__out_next(o);
+    return QUANT_OK;
+}
+
+QUANT_API quant_result quant_gguf_write(quant_gguf_out *o, const void *src, size_t n)
+{
+    const uint8_t *p = (const uint8_t *)src;
+    if (quant__out_ready(o, QUANT__OUT_DATA) != QUANT_OK) return o->err.code;
+    if (n > o->priv.rest)
+        return quant__fail_size(&o->err, QUANT_E_ARG, o->written,
+                                QUANT__TEXT("more data than the tensors have"), n, o->priv.rest);
+    while (n) {
+        size_t take = n < o->priv.left ? n : (size_t)o->priv.left;
+        if (quant__out_send(o, p, take) != QUANT_OK) return o->err.code;
+        p += take;
+        n -= take;
+        o->priv.rest -= take;
+        o->priv.left -= take;
+        if (o->priv.left) continue;
+        if (quant__out_pad(o) != QUANT_OK) return o->err.code;
+        o->priv.tensor++;
+        quant__out_next(o);
+    }
+    return QUANT_OK;
+}
+
+QUANT_API quant_result quant_gguf_end(quant_gguf_out *o)
+{
+    quant_result r = quant__out_ready(o, QUANT__OUT_DATA);
+    if (r == QUANT_OK && o->priv.rest)
+        r = quant__fail(&o->err, QUANT_E_STATE, o->written,
+                        QUANT__TEXT("bytes of the tensors are missing"));
+    if (o->priv.state == QUANT__OUT_NAMES || o->priv.state == QUANT__OUT_DATA) {
+        quant__out_free_names(o);
+        quant__out_free(o, &o->priv.sizes);
+    }
+    o->priv.state = QUANT__OUT_ENDED;
+    return r;
+}
+#endif /* QUANT_NO_GGUF_WRITE */
 
 /* >>imatrix-impl ---------------------------------------------------------------------------------
  * Importance files. */
