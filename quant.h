@@ -1766,10 +1766,592 @@ QUANT_API quant_result quant_gguf_end(quant_gguf_out *o)
 #endif /* QUANT_NO_GGUF_WRITE */
 
 /* >>imatrix-impl ---------------------------------------------------------------------------------
- * Importance files. */
+ * Importance files.  Both forms are read twice by the same text: first with carve.base NULL, which
+ * checks the structure and sums up the memory, then into the one allocation.
+ *
+ * .dat, little-endian, no magic:  i32 entries
+ *     per entry  i32 n, name [n], i32 calls, i32 values, f32 [values]     E[x^2] * calls
+ *     optional   i32 chunks, i32 n, name of the dataset [n]
+ * GGUF, general.type = "imatrix":  per weight tensor NAME two F32 tensors
+ *     NAME.in_sum2 [cols x mats]  sums of squares       NAME.counts [1 x mats]  tokens */
+#ifndef QUANT_NO_GGUF
+typedef struct quant__importance {
+    quant_imatrix  *m;
+    quant__carve    carve;
+    const uint8_t  *data;           /* .dat: the file ...                                       */
+    uint64_t        size, at;       /* ... and the reading position                             */
+    const quant_gguf *g;            /* GGUF, else NULL                                          */
+    uint64_t        max_entries, max_string;
+} quant__importance;
+
+/* Fails at .dat position `at` and names an entry. */
+QUANT__FN quant_result quant__importance_fail(quant__importance *s, quant_result code,
+                                              quant_str name, uint64_t at, const char *what)
+{
+    quant__fail(&s->m->err, code, at, what);
+    quant__fail_name(&s->m->err, name.p, name.n);
+    return code;
+}
+
+/* Copies a string into the allocation. */
+QUANT__FN quant_str quant__importance_str(quant__importance *s, const char *p, size_t n)
+{
+    quant_str r;
+    char *dst = (char *)quant__take(&s->carve, n, 1);
+    if (dst && n) QUANT_MEMCPY(dst, p, n);
+    r.p = dst;
+    r.n = n;
+    return r;
+}
+
+/* Takes the entries and their index. */
+QUANT__FN void quant__importance_tables(quant__importance *s, size_t n)
+{
+    quant_imatrix *m = s->m;
+    m->n_entries = n;
+    m->priv.n_slots = quant__name_slots(n);
+    m->entries = (quant_imatrix_entry *)quant__take(&s->carve, n, sizeof *m->entries);
+    m->priv.slots = (uint32_t *)quant__take(&s->carve, m->priv.n_slots, sizeof(uint32_t));
+    if (m->priv.slots) QUANT_MEMSET(m->priv.slots, 0, m->priv.n_slots * sizeof(uint32_t));
+}
+
+/* Puts entry i, whose values are set, into the index. */
+QUANT__FN quant_result quant__importance_add(quant__importance *s, size_t i, uint64_t at)
+{
+    quant_imatrix *m = s->m;
+    int bad = quant__name_add(m->priv.slots, m->priv.n_slots, m->entries, sizeof *m->entries, i);
+    if (bad == 1)
+        return quant__importance_fail(s, QUANT_E_FORMAT, m->entries[i].name, at,
+                                      QUANT__TEXT("the entry is there twice"));
+    if (bad)
+        return quant__importance_fail(s, QUANT_E_LIMIT, m->entries[i].name, at,
+                                      QUANT__TEXT("too many names share a hash"));
+    return QUANT_OK;
+}
+
+/* From little-endian bytes to means, in place; count 0 leaves sums as they are.  Returns the index
+ * of the first value that is no importance (not finite or negative), or n. */
+QUANT__FN uint64_t quant__importance_means(float *v, uint64_t n, float count)
+{
+    uint64_t i;
+    for (i = 0; i < n; i++) {
+        uint8_t b[4];
+        float x;
+        QUANT_MEMCPY(b, v + (size_t)i, 4);
+        x = quant__float(quant__le32(b));
+        if (!quant__finite(x) || x < 0) return i;
+        if (count > 0) x /= count;
+        if (!quant__finite(x)) return i;                /* a count far below 1                   */
+        v[(size_t)i] = x;
+    }
+    return n;
+}
+
+QUANT__FN quant_result quant__dat_i32(quant__importance *s, quant_str name, int32_t *v)
+{
+    if (s->size - s->at < 4) {
+        quant__importance_fail(s, QUANT_E_SHORT, name, s->at, QUANT__TEXT("the file is too short"));
+        s->m->err.need = s->at + 4;
+        s->m->err.have = s->size;
+        return QUANT_E_SHORT;
+    }
+    *v = (int32_t)quant__le32(s->data + (size_t)s->at);
+    s->at += 4;
+    return QUANT_OK;
+}
+
+/* A length: i32 from min to max, with `unit` bytes behind it for each. */
+QUANT__FN quant_result quant__dat_length(quant__importance *s, quant_str name, int32_t min,
+                                         uint64_t max, uint64_t unit, uint64_t *n)
+{
+    int32_t v;
+    uint64_t at = s->at;
+    quant_result r = quant__dat_i32(s, name, &v);
+    if (r != QUANT_OK) return r;
+    if (v < min)
+        return quant__importance_fail(s, QUANT_E_FORMAT, name, at,
+                                      QUANT__TEXT("not an importance file: a length of 0 or "
+                                                  "below"));
+    *n = (uint64_t)v;                                   /* below 2^31, so n unit fits            */
+    if (*n > max)
+        return quant__fail_size(&s->m->err, QUANT_E_LIMIT, at,
+                                QUANT__TEXT("a length is over the limit, or this is no "
+                                            "importance file"), *n, max);
+    if (*n * unit <= s->size - s->at) return QUANT_OK;
+    quant__importance_fail(s, QUANT_E_SHORT, name, at, QUANT__TEXT("the file is too short"));
+    s->m->err.need = s->at + *n * unit;
+    s->m->err.have = s->size;
+    return QUANT_E_SHORT;
+}
+
+/* Entry i of a .dat file. */
+QUANT__FN quant_result quant__dat_entry(quant__importance *s, size_t i)
+{
+    quant_imatrix_entry e;
+    quant_str none = { NULL, 0 }, name;
+    uint64_t start = s->at, n, k;
+    int32_t calls;
+    float *values;
+    quant_result r = quant__dat_length(s, none, 1, s->max_string, 1, &n);
+    if (r != QUANT_OK) return r;
+    name.p = (const char *)s->data + (size_t)s->at;
+    name.n = (size_t)n;
+    s->at += n;
+    r = quant__dat_i32(s, name, &calls);
+    if (r != QUANT_OK) return r;
+    if (calls < 0)
+        return quant__importance_fail(s, QUANT_E_FORMAT, name, s->at - 4,
+                                      QUANT__TEXT("the number of calls is negative"));
+    r = quant__dat_length(s, name, 1, INT32_MAX, 4, &n);
+    if (r != QUANT_OK) return r;
+    e.name = quant__importance_str(s, name.p, name.n);
+    e.values = values = (float *)quant__take(&s->carve, n, sizeof(float));
+    e.size = n;
+    e.mats = 1;
+    e.empty = 0;
+    if (s->carve.base) {
+        QUANT_MEMCPY(values, s->data + (size_t)s->at, (size_t)n * 4);
+        k = quant__importance_means(values, n, (float)calls);
+        if (k < n)
+            return quant__importance_fail(s, QUANT_E_NUMERIC, name, s->at + 4 * k,
+                                          QUANT__TEXT("a value is not finite or is negative"));
+        /* never called: without this, all weights of the matrix would count nothing */
+        for (k = 0; calls == 0 && k < n && values[(size_t)k] == 0; k++) {}
+        if (calls == 0 && k == n) {
+            e.empty = 1;
+            for (k = 0; k < n; k++) values[(size_t)k] = 1;
+        }
+        s->m->entries[i] = e;
+        r = quant__importance_add(s, i, start);
+    }
+    s->at += n * 4;
+    return r;
+}
+
+QUANT__FN quant_result quant__dat_read(quant__importance *s)
+{
+    quant_str none = { NULL, 0 };
+    int32_t chunks;
+    uint64_t n;
+    size_t i;
+    quant_result r;
+    s->at = 0;
+    r = quant__dat_length(s, none, 1, s->max_entries, 17, &n);  /* 17: the shortest entry        */
+    if (r != QUANT_OK) return r;
+    quant__importance_tables(s, (size_t)n);
+    for (i = 0; i < n; i++) {
+        r = quant__dat_entry(s, i);
+        if (r != QUANT_OK) return r;
+    }
+    if (s->at == s->size) return QUANT_OK;              /* files before 2024-03 end here         */
+    r = quant__dat_i32(s, none, &chunks);
+    if (r != QUANT_OK) return r;
+    if (chunks < 0)
+        return quant__fail(&s->m->err, QUANT_E_FORMAT, s->at - 4,
+                           QUANT__TEXT("the number of chunks is negative"));
+    s->m->n_chunks = (uint64_t)chunks;
+    if (s->at == s->size) return QUANT_OK;
+    r = quant__dat_length(s, none, 0, s->max_string, 1, &n);
+    if (r != QUANT_OK) return r;
+    s->m->dataset = quant__importance_str(s, (const char *)s->data + (size_t)s->at, (size_t)n);
+    return QUANT_OK;
+}
+
+/* 1 if the tensor is called NAME + suffix; its NAME. */
+QUANT__FN int quant__importance_base(const quant_tensor *t, const char *suffix, quant_str *base)
+{
+    size_t n = quant__strlen(suffix);
+    base->p = t->name.p;
+    base->n = 0;
+    if (t->name.n < n || QUANT_MEMCMP(t->name.p + (t->name.n - n), suffix, n) != 0) return 0;
+    base->n = t->name.n - n;
+    return 1;
+}
+
+/* The other tensor of a pair, or NULL: it has no such name or is not of F32. */
+QUANT__FN const quant_tensor *quant__importance_partner(const quant_gguf *g, quant_str base,
+                                                        const char *suffix)
+{
+    char name[80];
+    const quant_tensor *t;
+    size_t n = quant__strlen(suffix);
+    if (base.n > sizeof name - 1 - n) return NULL;
+    QUANT_MEMCPY(name, base.p, base.n);
+    QUANT_MEMCPY(name + base.n, suffix, n + 1);
+    t = quant_gguf_find_tensor(g, name);
+    return t && t->type == QUANT_F32 ? t : NULL;
+}
+
+/* Reads entry i's matrices: sums of squares, divided by the tokens that each matrix saw. */
+QUANT__FN quant_result quant__importance_fill(quant__importance *s, quant_imatrix_entry *e,
+                                              float *values, const quant_tensor *sums,
+                                              const quant_tensor *counts)
+{
+    uint64_t cols = sums->ne[0], mat, k;
+    for (mat = 0; mat < e->mats; mat++) {
+        float *v = values + (size_t)(mat * cols), count;
+        quant_result r = quant_gguf_read(s->g, counts, &count, mat * 4, 4);
+        if (r == QUANT_OK)
+            r = quant_gguf_read(s->g, sums, v, mat * cols * 4, (size_t)cols * 4);
+        if (r != QUANT_OK)
+            return quant__importance_fail(s, r, e->name, sums->offset,
+                                          QUANT__TEXT("the values cannot be read"));
+        if (quant__importance_means(&count, 1, 0) == 0)
+            return quant__importance_fail(s, QUANT_E_NUMERIC, e->name, counts->offset + mat * 4,
+                                          QUANT__TEXT("a count is not finite or is negative"));
+        k = quant__importance_means(v, cols, count);
+        if (k < cols)
+            return quant__importance_fail(s, QUANT_E_NUMERIC, e->name,
+                                          sums->offset + (mat * cols + k) * 4,
+                                          QUANT__TEXT("a value is not finite or is negative"));
+        if (count > 0) continue;
+        e->empty++;
+        for (k = 0; k < cols; k++) v[(size_t)k] = 1;
+    }
+    return QUANT_OK;
+}
+
+/* Entry i: the tensor `sums` and its counts. */
+QUANT__FN quant_result quant__importance_pair(quant__importance *s, size_t i, quant_str base,
+                                              const quant_tensor *sums)
+{
+    const quant_tensor *counts = quant__importance_partner(s->g, base, ".counts");
+    quant_imatrix_entry e;
+    quant_result r;
+    float *values;
+    uint64_t mats, have, d;
+    if (!base.n)
+        return quant__importance_fail(s, QUANT_E_FORMAT, sums->name, sums->offset,
+                                      QUANT__TEXT("the name of a weight tensor is empty"));
+    if (sums->type != QUANT_F32)
+        return quant__importance_fail(s, QUANT_E_FORMAT, sums->name, sums->offset,
+                                      QUANT__TEXT("the tensor is not of F32"));
+    if (!counts)
+        return quant__importance_fail(s, QUANT_E_FORMAT, sums->name, sums->offset,
+                                      QUANT__TEXT("no F32 tensor .counts belongs to it"));
+    mats = sums->size / 4 / sums->ne[0];                /* the reader checked size and ne        */
+    have = 1;
+    for (d = 0; d < 4; d++) if (quant__mul64(&have, have, counts->ne[d])) have = 0;
+    if (have != mats)
+        return quant__importance_fail(s, QUANT_E_FORMAT, counts->name, counts->offset,
+                                      QUANT__TEXT("not one count for each matrix"));
+    e.name = quant__importance_str(s, base.p, base.n);
+    e.size = sums->size / 4;
+    e.mats = mats;
+    e.empty = 0;
+    e.values = values = (float *)quant__take(&s->carve, e.size, sizeof(float));
+    if (!s->carve.base) return QUANT_OK;
+    r = quant__importance_fill(s, &e, values, sums, counts);
+    if (r != QUANT_OK) return r;
+    s->m->entries[i] = e;
+    return quant__importance_add(s, i, sums->offset);
+}
+
+QUANT__FN quant_result quant__importance_gguf(quant__importance *s)
+{
+    const quant_gguf *g = s->g;
+    quant_str str, base;
+    size_t i, n = 0;
+    quant_result r;
+    if (quant_gguf_get_str(g, "general.type", &str) != QUANT_OK || !quant__same(str, "imatrix", 7))
+        return quant__fail(&s->m->err, QUANT_E_FORMAT, 0,
+                           QUANT__TEXT("not an importance file: general.type is not imatrix"));
+    for (i = 0; i < g->n_tensors; i++)
+        n += (size_t)quant__importance_base(&g->tensors[i], ".in_sum2", &base);
+    if (!n) return quant__fail(&s->m->err, QUANT_E_FORMAT, 0, QUANT__TEXT("no tensor .in_sum2"));
+    quant__importance_tables(s, n);
+    if (quant_kv_str(quant_gguf_find(g, "imatrix.datasets"), 0, NULL, &str) == QUANT_OK)
+        s->m->dataset = quant__importance_str(s, str.p, str.n);
+    if (quant_gguf_get_u64(g, "imatrix.chunk_count", &s->m->n_chunks) != QUANT_OK)
+        s->m->n_chunks = 0;
+    for (i = n = 0; i < g->n_tensors; i++) {
+        const quant_tensor *t = &g->tensors[i];
+        if (quant__importance_base(t, ".counts", &base)
+            && !quant__importance_partner(g, base, ".in_sum2"))
+            return quant__importance_fail(s, QUANT_E_FORMAT, t->name, t->offset,
+                                          QUANT__TEXT("no F32 tensor .in_sum2 belongs to it"));
+        if (!quant__importance_base(t, ".in_sum2", &base)) continue;
+        r = quant__importance_pair(s, n++, base, t);
+        if (r != QUANT_OK) return r;
+    }
+    return QUANT_OK;
+}
+
+/* Both passes.  On failure m->err is set and the memory is left to quant_imatrix_close. */
+QUANT__FN quant_result quant__importance_read(quant__importance *s)
+{
+    quant_imatrix *m = s->m;
+    quant_result r = s->g ? quant__importance_gguf(s) : quant__dat_read(s);
+    if (r != QUANT_OK) return r;
+    if (s->carve.overflow)
+        return quant__fail(&m->err, QUANT_E_MEMORY, 0, QUANT__TEXT("larger than the memory"));
+    m->priv.heap_size = s->carve.used;
+    m->priv.heap = m->priv.alloc.alloc(m->priv.alloc.user, m->priv.heap_size);
+    if (!m->priv.heap) return quant__fail(&m->err, QUANT_E_MEMORY, 0, QUANT__TEXT("out of memory"));
+    s->carve.base = (uint8_t *)m->priv.heap;
+    s->carve.used = 0;
+    return s->g ? quant__importance_gguf(s) : quant__dat_read(s);
+}
+
+QUANT_API quant_result quant_imatrix_open(quant_imatrix *m, const void *data, size_t size,
+                                          const quant_alloc *a, const quant_limits *limits)
+{
+    quant__importance s;
+    quant_gguf g;
+    quant_result r;
+    QUANT_MEMSET(m, 0, sizeof *m);
+    QUANT_MEMSET(&s, 0, sizeof s);
+    m->priv.alloc = quant__get_alloc(a);
+    s.m = m;
+    s.data = (const uint8_t *)data;
+    s.size = size;
+    s.max_entries = limits && limits->max_tensors ? limits->max_tensors : (uint64_t)1 << 20;
+    s.max_string = limits && limits->max_string ? limits->max_string : (uint64_t)1 << 30;
+    if (s.max_entries > 1u << 29) s.max_entries = 1u << 29;     /* quant__name_slots             */
+    if (size >= 4 && QUANT_MEMCMP(data, "GGUF", 4) == 0) {
+        r = quant_gguf_open(&g, data, size, a, limits);
+        s.g = &g;
+        if (r == QUANT_OK) r = quant__importance_read(&s);
+        else m->err = g.err;
+        quant_gguf_close(&g);
+    } else {
+        r = quant__importance_read(&s);
+    }
+    if (r != QUANT_OK) {
+        quant_error e = m->err;
+        quant_imatrix_close(m);
+        m->err = e;
+    }
+    return r;
+}
+
+QUANT_API void quant_imatrix_close(quant_imatrix *m)
+{
+    if (m->priv.heap) m->priv.alloc.free(m->priv.alloc.user, m->priv.heap, m->priv.heap_size);
+    QUANT_MEMSET(m, 0, sizeof *m);
+}
+
+QUANT_API quant_result quant_imatrix_find(const quant_imatrix *m, const float **out,
+                                          quant_str name, uint64_t cols, uint64_t mat,
+                                          uint64_t mats)
+{
+    const quant_imatrix_entry *e;
+    uint64_t size;
+    size_t i;
+    *out = NULL;
+    if (mat >= mats) return QUANT_E_ARG;
+    i = quant__name_find(m->priv.slots, m->priv.n_slots, m->entries, sizeof *m->entries, name.p,
+                         name.n, NULL);
+    if (i == QUANT__NONE) return QUANT_OK;
+    e = &m->entries[i];
+    /* the .dat form has all experts in one vector; else the matrices must be the same */
+    if (quant__mul64(&size, cols, mats) || e->size != size || (e->mats != 1 && e->mats != mats))
+        return QUANT_E_FORMAT;
+    *out = e->values + (size_t)(mat * cols);
+    return QUANT_OK;
+}
+#endif /* QUANT_NO_GGUF */
 
 /* >>split-impl -----------------------------------------------------------------------------------
  * Models in several files. */
+#ifndef QUANT_NO_GGUF
+typedef struct quant__set_tensor {
+    quant_str           name;       /* first member: the name index relies on it                */
+    const quant_tensor *tensor;
+    size_t              shard;
+} quant__set_tensor;
+
+enum { QUANT__SPLIT_TAIL = 20, QUANT__SPLIT_MAX = 65535 };      /* "-00001-of-00003.gguf"        */
+
+QUANT__FN void quant__split_digits(char *p, uint32_t v)
+{
+    int i;
+    for (i = 4; i >= 0; i--, v /= 10) p[i] = (char)('0' + v % 10);
+}
+
+QUANT_API size_t quant_split_name(char *buf, size_t size, const char *prefix, uint32_t no,
+                                  uint32_t count)
+{
+    size_t n = quant__strlen(prefix);
+    char *p = buf + n;
+    if (no >= count || count > QUANT__SPLIT_MAX) return 0;
+    if (size <= QUANT__SPLIT_TAIL || n > size - QUANT__SPLIT_TAIL - 1) return 0;
+    QUANT_MEMCPY(buf, prefix, n);
+    QUANT_MEMCPY(p, "-00000-of-00000.gguf", QUANT__SPLIT_TAIL + 1);
+    quant__split_digits(p + 1, no + 1);
+    quant__split_digits(p + 10, count);
+    return n + QUANT__SPLIT_TAIL;
+}
+
+QUANT_API int quant_split_parse(const char *path, size_t *prefix_len, uint32_t *no,
+                                uint32_t *count)
+{
+    size_t n = quant__strlen(path), i;
+    uint32_t v[2] = { 0, 0 };
+    const char *p;
+    if (n < QUANT__SPLIT_TAIL) return 0;
+    p = path + (n - QUANT__SPLIT_TAIL);
+    if (p[0] != '-' || QUANT_MEMCMP(p + 6, "-of-", 4) != 0
+        || QUANT_MEMCMP(p + 15, ".gguf", 5) != 0) return 0;
+    for (i = 0; i < 10; i++) {
+        char c = p[i < 5 ? 1 + i : 5 + i];
+        if (c < '0' || c > '9') return 0;
+        v[i / 5] = v[i / 5] * 10 + (uint32_t)(c - '0');
+    }
+    if (v[0] < 1 || v[0] > v[1] || v[1] > QUANT__SPLIT_MAX) return 0;
+    if (prefix_len) *prefix_len = n - QUANT__SPLIT_TAIL;
+    if (no) *no = v[0] - 1;
+    if (count) *count = v[1];
+    return 1;
+}
+
+/* Fails at shard i, with "shard 2 of 3" as the name. */
+QUANT__FN quant_result quant__set_fail(quant_set *s, quant_result code, size_t i, uint64_t no,
+                                       uint64_t count, const char *what)
+{
+    quant__line l;
+    quant__fail(&s->err, code, i, what);
+    l.p = s->err.name;
+    l.size = sizeof s->err.name;
+    l.n = 0;
+    quant__line_text(&l, "shard ");
+    quant__line_number(&l, no < UINT64_MAX ? no + 1 : no);
+    quant__line_text(&l, " of ");
+    quant__line_number(&l, count);
+    l.p[l.n] = 0;
+    return code;
+}
+
+/* Checks the split keys of shard i; total is the number of tensors in all given shards. */
+QUANT__FN quant_result quant__set_check(quant_set *s, size_t i, uint64_t total)
+{
+    const quant_gguf *g = &s->shards[i];
+    const char *what;
+    uint64_t n = s->n_shards, no = 0, count = 1, tensors = total;
+    quant_result r = quant_gguf_get_u64(g, "split.count", &count);
+    if (r == QUANT_E_NOT_FOUND && n == 1) return QUANT_OK;
+    what = QUANT__TEXT("split.count is missing or no number: not a part of a split model");
+    if (r != QUANT_OK) return quant__set_fail(s, QUANT_E_FORMAT, i, i, n, what);
+    what = QUANT__TEXT("split.no is missing or no number");
+    r = quant_gguf_get_u64(g, "split.no", &no);
+    if (r != QUANT_OK && (n > 1 || count > 1 || r != QUANT_E_NOT_FOUND))
+        return quant__set_fail(s, QUANT_E_FORMAT, i, i, n, what);
+    if (count != n) {
+        what = QUANT__TEXT("split.count is not the number of shards given: give all shards of one "
+                           "model");
+        return quant__set_fail(s, QUANT_E_ARG, i, no, count, what);
+    }
+    if (no != i) {
+        what = QUANT__TEXT("split.no is not its place: give the shards in order, each once");
+        return quant__set_fail(s, QUANT_E_ARG, i, no, count, what);
+    }
+    r = quant_gguf_get_u64(g, "split.tensors.count", &tensors);
+    if (r != QUANT_OK && r != QUANT_E_NOT_FOUND)
+        return quant__set_fail(s, QUANT_E_FORMAT, i, no, count,
+                               QUANT__TEXT("split.tensors.count is no number"));
+    if (tensors != total)
+        return quant__set_fail(s, QUANT_E_FORMAT, i, no, count,
+                               QUANT__TEXT("split.tensors.count is not the number of tensors in "
+                                           "the shards: they are of different models"));
+    return QUANT_OK;
+}
+
+/* Lists all tensors and puts them into the index. */
+QUANT__FN quant_result quant__set_fill(quant_set *s)
+{
+    size_t i, k, n = 0;
+    for (i = 0; i < s->n_shards; i++) {
+        for (k = 0; k < s->shards[i].n_tensors; k++, n++) {
+            quant__set_tensor *t = &s->priv.tensors[n];
+            int bad;
+            t->tensor = &s->shards[i].tensors[k];
+            t->name = t->tensor->name;
+            t->shard = i;
+            bad = quant__name_add(s->priv.slots, s->priv.n_slots, s->priv.tensors, sizeof *t, n);
+            if (!bad) continue;
+            quant__fail(&s->err, bad == 1 ? QUANT_E_FORMAT : QUANT_E_LIMIT, i,
+                        bad == 1 ? QUANT__TEXT("the tensor is in the shards twice")
+                                 : QUANT__TEXT("too many names share a hash"));
+            quant__fail_name(&s->err, t->name.p, t->name.n);
+            return s->err.code;
+        }
+    }
+    return QUANT_OK;
+}
+
+/* Takes the list and the index. */
+QUANT__FN void quant__set_carve(quant_set *s, quant__carve *c)
+{
+    s->priv.tensors = (quant__set_tensor *)quant__take(c, s->n_tensors, sizeof(quant__set_tensor));
+    s->priv.slots = (uint32_t *)quant__take(c, s->priv.n_slots, sizeof(uint32_t));
+}
+
+/* The set, but for the clean-up after a failure. */
+QUANT__FN quant_result quant__set_read(quant_set *s)
+{
+    quant__carve c = { NULL, 0, 0 };
+    uint64_t total = 0;
+    size_t i;
+    for (i = 0; i < s->n_shards; i++)
+        if (quant__add64(&total, total, s->shards[i].n_tensors) || total > 1u << 29)
+            return quant__fail(&s->err, QUANT_E_LIMIT, i, QUANT__TEXT("too many tensors"));
+    for (i = 0; i < s->n_shards; i++) {
+        quant_result r = quant__set_check(s, i, total);
+        if (r != QUANT_OK) return r;
+    }
+    s->n_tensors = (size_t)total;
+    s->priv.n_slots = quant__name_slots(s->n_tensors);
+    quant__set_carve(s, &c);
+    if (!c.overflow) s->priv.heap = s->priv.alloc.alloc(s->priv.alloc.user, c.used);
+    if (!s->priv.heap)
+        return quant__fail(&s->err, QUANT_E_MEMORY, 0, QUANT__TEXT("out of memory"));
+    s->priv.heap_size = c.used;
+    c.base = (uint8_t *)s->priv.heap;
+    c.used = 0;
+    quant__set_carve(s, &c);
+    QUANT_MEMSET(s->priv.slots, 0, s->priv.n_slots * sizeof(uint32_t));
+    return quant__set_fill(s);
+}
+
+QUANT_API quant_result quant_set_init(quant_set *s, const quant_gguf *shards, size_t n_shards,
+                                      const quant_alloc *a)
+{
+    quant_result r;
+    QUANT_MEMSET(s, 0, sizeof *s);
+    if (!shards || !n_shards)
+        return quant__fail(&s->err, QUANT_E_ARG, 0, QUANT__TEXT("no shards"));
+    s->shards = shards;
+    s->n_shards = n_shards;
+    s->priv.alloc = quant__get_alloc(a);
+    r = quant__set_read(s);
+    if (r != QUANT_OK) {
+        quant_error e = s->err;
+        quant_set_free(s);
+        s->err = e;
+    }
+    return r;
+}
+
+QUANT_API void quant_set_free(quant_set *s)
+{
+    if (s->priv.heap) s->priv.alloc.free(s->priv.alloc.user, s->priv.heap, s->priv.heap_size);
+    QUANT_MEMSET(s, 0, sizeof *s);
+}
+
+QUANT_API const quant_tensor *quant_set_tensor(const quant_set *s, size_t i, size_t *shard)
+{
+    if (i >= s->n_tensors) return NULL;
+    if (shard) *shard = s->priv.tensors[i].shard;
+    return s->priv.tensors[i].tensor;
+}
+
+QUANT_API const quant_tensor *quant_set_find(const quant_set *s, const char *name, size_t *shard)
+{
+    size_t i = quant__name_find(s->priv.slots, s->priv.n_slots, s->priv.tensors,
+                                sizeof *s->priv.tensors, name, quant__strlen(name), NULL);
+    return i == QUANT__NONE ? NULL : quant_set_tensor(s, i, shard);
+}
+#endif /* QUANT_NO_GGUF */
 
 /* >>mix-impl -------------------------------------------------------------------------------------
  * Types for a whole model. */
