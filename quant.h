@@ -336,6 +336,7 @@ typedef struct quant_gguf {
         void *heap; size_t heap_size;
         uint32_t *kv_slots, *tensor_slots; size_t n_kv_slots, n_tensor_slots;
         void *map; size_t map_size; void *file;
+        void (*release)(void *map, size_t map_size, void *file);
     } priv;
 } quant_gguf;
 
@@ -1272,7 +1273,838 @@ QUANT_API size_t quant_row_size(quant_type t, size_t cols)
  * The functions declared in the section on rows. */
 
 /* >>reader ---------------------------------------------------------------------------------------
- * GGUF reader. */
+ * GGUF reader.  One parser text runs twice over the header.  Pass 1 validates and measures; it sees
+ * the file's memory, or a small window that is refilled through the callback.  Then one allocation
+ * is carved.  Pass 2 validates everything again, because a mapped file or one behind a callback may
+ * have changed, and fills the tables; what pass 1 measured only bounds it. */
+#ifndef QUANT_NO_GGUF
+
+enum {
+    QUANT__WINDOW   = 2048,         /* bytes of the file seen at a time by pass 1 over a callback */
+    QUANT__MAX_KEY  = 65535,        /* bytes of a key, by the format                             */
+    QUANT__MAX_NAME = 63,           /* bytes of a tensor's name: ggml's 64 with the terminator   */
+    QUANT__MIN_HEAD = 24            /* bytes of the smallest file of version 2 and 3             */
+};
+
+/* Bytes of a value type; 0 for strings, arrays and unknown types. */
+QUANT__INLINE uint32_t quant__kv_size(uint32_t type)
+{
+    static const uint8_t sizes[QUANT_KV_TYPE_COUNT] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
+    return type < QUANT_KV_TYPE_COUNT ? sizes[type] : 0;
+}
+
+QUANT__INLINE uint32_t quant__be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | (uint32_t)p[3];
+}
+
+/* An unsigned number of 1, 2, 4 or 8 bytes in the file's order. */
+QUANT__INLINE uint64_t quant__load(const uint8_t *p, uint32_t width, uint32_t big)
+{
+    switch (width) {
+        case 1:  return p[0];
+        case 2:  return big ? (uint32_t)p[0] << 8 | p[1] : quant__le16(p);
+        case 4:  return big ? quant__be32(p) : quant__le32(p);
+        default: return big ? (uint64_t)quant__be32(p) << 32 | quant__be32(p + 4) : quant__le64(p);
+    }
+}
+
+/* Where the parser reads, and how far it is.  at <= end <= size always. */
+typedef struct quant__in {
+    quant_gguf    *g;               /* takes the tables and the error                            */
+    const uint8_t *mem;             /* bytes [0, end) of the file; NULL: they come by the window */
+    uint64_t       at, end, size;   /* position; where the header must end; bytes of the file    */
+    uint32_t       fill;            /* pass 2                                                    */
+    uint32_t       big, v1, width;  /* width: bytes of a length                                  */
+    quant_limits   max;
+    quant_str      name;            /* the key or tensor at hand, for errors                     */
+    uint8_t       *window;          /* [QUANT__WINDOW]                                           */
+    uint64_t       window_at;
+    size_t         window_n;
+    char           start[72];       /* of the name at hand, where the window may move on         */
+} quant__in;
+
+QUANT__FN quant_result quant__in_fail(quant__in *in, quant_result code, uint64_t where,
+                                      const char *what)
+{
+    quant__fail(&in->g->err, code, where, what);
+    if (in->name.n) quant__fail_name(&in->g->err, in->name.p, in->name.n);
+    return code;
+}
+
+QUANT__FN quant_result quant__in_fail_size(quant__in *in, quant_result code, uint64_t where,
+                                           const char *what, uint64_t need, uint64_t have)
+{
+    quant__in_fail(in, code, where, what);
+    in->g->err.need = need;
+    in->g->err.have = have;
+    return code;
+}
+
+/* The next n bytes are not all there: says which of the three bounds they cross. */
+QUANT__FN quant_result quant__in_short(quant__in *in, uint64_t n)
+{
+    uint64_t need;
+    if (quant__add64(&need, in->at, n)) need = UINT64_MAX;
+    if (n > in->size - in->at)
+        return quant__in_fail_size(in, QUANT_E_SHORT, in->at,
+                                   QUANT__TEXT("the file ends within its header"), need, in->size);
+    if (in->fill && in->end < in->max.max_header)
+        return quant__in_fail(in, QUANT_E_FORMAT, in->at,
+                              QUANT__TEXT("the file changed while it was read"));
+    return quant__in_fail_size(in, QUANT_E_LIMIT, in->at,
+                               QUANT__TEXT("the header is larger than the limit"), need, in->end);
+}
+
+/* Bytes [at, at + n) through the window, n <= QUANT__WINDOW and within the file; NULL: failed. */
+QUANT__FN const uint8_t *quant__in_window(quant__in *in, size_t n)
+{
+    uint64_t skip = in->at - in->window_at;             /* wraps to a large one where at is less */
+    if (skip > in->window_n || n > in->window_n - skip) {
+        const quant_io *io = &in->g->priv.io;
+        uint64_t left = in->end - in->at;
+        size_t want = QUANT__WINDOW;
+        if (left < want) want = (size_t)left;
+        in->window_n = 0;
+        if (io->read(io->user, in->at, in->window, want) != want) {
+            quant__in_fail(in, QUANT_E_IO, in->at, QUANT__TEXT("reading the file failed"));
+            return NULL;
+        }
+        in->window_at = in->at;
+        in->window_n = want;
+        skip = 0;
+    }
+    return in->window + skip;
+}
+
+/* The next n bytes, n <= 72; the position moves on.  NULL: failed, the error is set. */
+QUANT__INLINE const uint8_t *quant__in_bytes(quant__in *in, size_t n)
+{
+    const uint8_t *p;
+    if (n > in->end - in->at) { quant__in_short(in, n); return NULL; }
+    if (in->mem) p = in->mem + (size_t)in->at;
+    else if (!(p = quant__in_window(in, n))) return NULL;
+    in->at += n;
+    return p;
+}
+
+QUANT__INLINE quant_result quant__in_number(quant__in *in, uint32_t width, uint64_t *v)
+{
+    const uint8_t *p = quant__in_bytes(in, width);
+    if (!p) return in->g->err.code;
+    *v = quant__load(p, width, in->big);
+    return QUANT_OK;
+}
+
+QUANT__INLINE quant_result quant__in_skip(quant__in *in, uint64_t n)
+{
+    if (n > in->end - in->at) return quant__in_short(in, n);
+    in->at += n;
+    return QUANT_OK;
+}
+
+/* `count` things of at least `size` bytes each cannot be in what is left of the file. */
+QUANT__FN quant_result quant__in_count(quant__in *in, uint64_t count, uint64_t size,
+                                       const char *what)
+{
+    uint64_t need;
+    if (count <= (in->size - in->at) / size) return QUANT_OK;
+    if (quant__mul64(&need, count, size) || quant__add64(&need, need, in->at)) need = UINT64_MAX;
+    return quant__in_fail_size(in, QUANT_E_SHORT, in->at, what, need, in->size);
+}
+
+/* A key or tensor name of 1 to max bytes, which becomes the name at hand.  Over the window only its
+ * start is there, so NUL is looked for in pass 2. */
+QUANT__FN quant_result quant__in_name(quant__in *in, quant_str *out, uint64_t max)
+{
+    uint64_t n = 0, where = in->at, i;
+    const uint8_t *p;
+    quant_result r;
+    in->name.n = 0;
+    if ((r = quant__in_number(in, in->width, &n)) != QUANT_OK) return r;
+    if (n > in->end - in->at) return quant__in_short(in, n);
+    if (n == 0) return quant__in_fail(in, QUANT_E_FORMAT, where, QUANT__TEXT("a name is empty"));
+    if (in->mem) {
+        p = in->mem + (size_t)in->at;
+        in->name.p = (const char *)p;
+        in->name.n = (size_t)n;
+        in->at += n;
+    } else {
+        size_t part = n < sizeof in->start ? (size_t)n : sizeof in->start;
+        if (!(p = quant__in_bytes(in, part))) return in->g->err.code;
+        QUANT_MEMCPY(in->start, p, part);
+        in->name.p = in->start;
+        in->name.n = part;
+        in->at += n - part;
+    }
+    *out = in->name;
+    if (n > max)
+        return quant__in_fail(in, QUANT_E_FORMAT, where, QUANT__TEXT("the name is too long"));
+    if (in->fill)
+        for (i = 0; i < n; i++)
+            if (!p[i])
+                return quant__in_fail(in, QUANT_E_FORMAT, where,
+                                      QUANT__TEXT("the name contains a zero byte"));
+    return QUANT_OK;
+}
+
+/* Walks `count` strings.  Vocabularies make this the hot loop of opening a model: in memory the
+ * strings are walked with one load and one comparison each, up to the first one that is wrong;
+ * the second loop then says what is wrong with it, and serves the window. */
+QUANT__FN quant_result quant__in_strings(quant__in *in, uint64_t count)
+{
+    uint64_t i = 0, n = 0;
+    quant_result r;
+    if (in->mem && !in->big && !in->v1) {
+        const uint8_t *mem = in->mem;
+        uint64_t at = in->at, end = in->end, max = in->max.max_string;
+        for (; i < count && end - at >= 8; i++) {
+            n = quant__le64(mem + (size_t)at);
+            if (n > end - at - 8 || n > max) break;
+            at += 8 + n;
+        }
+        in->at = at;
+    }
+    for (; i < count; i++) {
+        uint64_t where = in->at;
+        if ((r = quant__in_number(in, in->width, &n)) != QUANT_OK) return r;
+        if (n <= in->size - in->at && n > in->max.max_string)
+            return quant__in_fail_size(in, QUANT_E_LIMIT, where,
+                                       QUANT__TEXT("a string is longer than the limit"), n,
+                                       in->max.max_string);
+        if ((r = quant__in_skip(in, n)) != QUANT_OK) return r;
+    }
+    return QUANT_OK;
+}
+
+/* Enters general.alignment, whose value has been read whole. */
+QUANT__FN quant_result quant__parse_alignment(quant__in *in, const quant_kv *kv)
+{
+    uint64_t v;
+    if (kv->type != QUANT_KV_U32)
+        return quant__in_fail(in, QUANT_E_FORMAT, kv->where,
+                              QUANT__TEXT("the alignment is not a u32"));
+    v = quant__load(kv->raw, 4, in->big);
+    if (v < 8 || v > 65536 || (v & (v - 1)))
+        return quant__in_fail(in, QUANT_E_FORMAT, kv->where,
+                              QUANT__TEXT("the alignment is not a power of two from 8 to 65536"));
+    in->g->alignment = (uint32_t)v;
+    return QUANT_OK;
+}
+
+/* The element type and count of an array. */
+QUANT__FN quant_result quant__parse_array(quant__in *in, quant_kv *kv)
+{
+    uint64_t type = 0, where = in->at, size;
+    quant_result r;
+    if ((r = quant__in_number(in, 4, &type)) != QUANT_OK) return r;
+    if (type == QUANT_KV_ARRAY)
+        return quant__in_fail(in, QUANT_E_FORMAT, where, QUANT__TEXT("an array of arrays"));
+    if (type >= QUANT_KV_TYPE_COUNT)
+        return quant__in_fail(in, QUANT_E_FORMAT, where,
+                              QUANT__TEXT("an array of an unknown value type"));
+    kv->elem_type = (uint32_t)type;
+    where = in->at;
+    if ((r = quant__in_number(in, in->width, &kv->count)) != QUANT_OK) return r;
+    size = type == QUANT_KV_STR ? in->width : quant__kv_size(kv->elem_type);
+    r = quant__in_count(in, kv->count, size, QUANT__TEXT("the file is too short for an array"));
+    if (r == QUANT_OK && kv->count > in->max.max_array)
+        r = quant__in_fail_size(in, QUANT_E_LIMIT, where,
+                                QUANT__TEXT("an array has more elements than the limit"),
+                                kv->count, in->max.max_array);
+    return r;
+}
+
+QUANT__FN quant_result quant__parse_kv(quant__in *in, size_t i)
+{
+    quant_gguf *g = in->g;
+    quant_kv kv;
+    uint64_t type = 0, start;
+    quant_result r;
+    QUANT_MEMSET(&kv, 0, sizeof kv);
+    kv.where = in->at;
+    if ((r = quant__in_name(in, &kv.key, QUANT__MAX_KEY)) != QUANT_OK) return r;
+    start = in->at;
+    if ((r = quant__in_number(in, 4, &type)) != QUANT_OK) return r;
+    if (type >= QUANT_KV_TYPE_COUNT)
+        return quant__in_fail(in, QUANT_E_FORMAT, start, QUANT__TEXT("an unknown value type"));
+    kv.type = kv.elem_type = (uint32_t)type;
+    kv.count = 1;
+    if (type == QUANT_KV_ARRAY && (r = quant__parse_array(in, &kv)) != QUANT_OK) return r;
+    start = in->at;
+    if (kv.elem_type == QUANT_KV_STR) r = quant__in_strings(in, kv.count);
+    else r = quant__in_skip(in, kv.count * quant__kv_size(kv.elem_type));   /* quant__in_count  */
+    if (r != QUANT_OK || !in->fill) return r;
+
+    kv.raw = in->mem + (size_t)start;
+    kv.raw_size = in->at - start;
+    if (in->big) kv.layout |= QUANT_LAYOUT_BIG_ENDIAN;
+    if (in->v1) kv.layout |= QUANT_LAYOUT_V1;
+    g->kv[i] = kv;
+    switch (quant__name_add(g->priv.kv_slots, g->priv.n_kv_slots, g->kv, sizeof kv, i)) {
+        case 0: break;
+        case 1: return quant__in_fail(in, QUANT_E_FORMAT, kv.where,
+                                      QUANT__TEXT("the key is there twice"));
+        default: return quant__in_fail(in, QUANT_E_LIMIT, kv.where,
+                                       QUANT__TEXT("too many keys with the same hash"));
+    }
+    if (quant__same(kv.key, "general.alignment", 17)) return quant__parse_alignment(in, &kv);
+    return QUANT_OK;
+}
+
+/* Number of dimensions and shape; *count = elements of the tensor. */
+QUANT__FN quant_result quant__parse_shape(quant__in *in, quant_tensor *t, uint64_t *count)
+{
+    uint64_t v = 0, where = in->at;
+    uint32_t d;
+    quant_result r;
+    if ((r = quant__in_number(in, 4, &v)) != QUANT_OK) return r;
+    if (v < 1 || v > 4)
+        return quant__in_fail(in, QUANT_E_FORMAT, where,
+                              QUANT__TEXT("a tensor must have 1 to 4 dimensions"));
+    t->n_dims = (uint32_t)v;
+    *count = 1;
+    for (d = 0; d < 4; d++) {
+        t->ne[d] = 1;
+        if (d >= t->n_dims) continue;
+        where = in->at;
+        if ((r = quant__in_number(in, in->width, &v)) != QUANT_OK) return r;
+        t->ne[d] = v;
+        if (v == 0)
+            return quant__in_fail(in, QUANT_E_FORMAT, where, QUANT__TEXT("a dimension is zero"));
+        if (quant__mul64(count, *count, v) || *count > UINT64_MAX / 2)
+            return quant__in_fail(in, QUANT_E_FORMAT, where,
+                                  QUANT__TEXT("the tensor has 2^63 elements or more"));
+    }
+    return QUANT_OK;
+}
+
+/* Leaves the offset as it stands in the file; quant__layout completes it. */
+QUANT__FN quant_result quant__parse_tensor(quant__in *in, size_t i)
+{
+    quant_gguf *g = in->g;
+    const quant_type_info *info;
+    quant_tensor t;
+    uint64_t count = 0, type = 0, start = in->at;
+    quant_result r;
+    QUANT_MEMSET(&t, 0, sizeof t);
+    if ((r = quant__in_name(in, &t.name, QUANT__MAX_NAME)) != QUANT_OK) return r;
+    if ((r = quant__parse_shape(in, &t, &count)) != QUANT_OK) return r;
+    if ((r = quant__in_number(in, 4, &type)) != QUANT_OK) return r;
+    t.type = (quant_type)type;
+    info = quant_type_get(t.type);
+    if (info && info->block_len) {
+        if (t.ne[0] % info->block_len)
+            return quant__in_fail(in, QUANT_E_FORMAT, start,
+                                  QUANT__TEXT("the rows are not a multiple of the type's block"));
+        if (quant__mul64(&t.size, count / info->block_len, info->block_size))
+            return quant__in_fail(in, QUANT_E_FORMAT, start,
+                                  QUANT__TEXT("the tensor has 2^64 bytes or more"));
+    }
+    if ((r = quant__in_number(in, 8, &t.offset)) != QUANT_OK || !in->fill) return r;
+
+    if (t.offset & (g->alignment - 1))
+        return quant__in_fail(in, QUANT_E_FORMAT, in->at - 8,
+                              QUANT__TEXT("the tensor's offset is not aligned"));
+    g->tensors[i] = t;
+    switch (quant__name_add(g->priv.tensor_slots, g->priv.n_tensor_slots, g->tensors, sizeof t,
+                            i)) {
+        case 0: return QUANT_OK;
+        case 1: return quant__in_fail(in, QUANT_E_FORMAT, start,
+                                      QUANT__TEXT("the tensor is there twice"));
+        default: return quant__in_fail(in, QUANT_E_LIMIT, start,
+                                       QUANT__TEXT("too many tensors with the same hash"));
+    }
+}
+
+/* Magic and version: sets byte order and width of lengths. */
+QUANT__FN quant_result quant__parse_version(quant__in *in)
+{
+    const uint8_t *p = quant__in_bytes(in, 4);
+    uint64_t v = 0;
+    quant_result r;
+    if (!p) return in->g->err.code;
+    if (QUANT_MEMCMP(p, "GGUF", 4) != 0)
+        return quant__in_fail(in, QUANT_E_FORMAT, 0, QUANT__TEXT("not a GGUF file"));
+    in->big = 0;
+    if ((r = quant__in_number(in, 4, &v)) != QUANT_OK) return r;
+    if (v != 0 && (v & 0xffff) == 0) {                  /* 1 to 3 with the bytes reversed        */
+        in->big = 1;
+        v = (v >> 24 & 0xff) | (v >> 8 & 0xff00);
+    }
+    if (v < 1 || v > 3) {
+        char text[32];
+        quant__line l;
+        l.p = text;
+        l.size = sizeof text;
+        l.n = 0;
+        quant__line_text(&l, "version ");
+        quant__line_number(&l, v);
+        in->name.p = text;
+        in->name.n = l.n;
+        r = quant__in_fail(in, QUANT_E_FORMAT, 4,
+                           v ? QUANT__TEXT("a version of GGUF that is not known here (1 to 3 are)")
+                             : QUANT__TEXT("no such version of GGUF"));
+        in->name.n = 0;
+        return r;
+    }
+    in->g->version = (uint32_t)v;
+    in->g->big_endian = in->big;
+    in->v1 = v == 1;
+    in->width = v == 1 ? 4 : 8;
+    return QUANT_OK;
+}
+
+/* The header.  in->at is its end afterwards. */
+QUANT__FN quant_result quant__parse(quant__in *in)
+{
+    quant_gguf *g = in->g;
+    uint64_t n_tensors = 0, n_kv = 0, most = (uint64_t)1 << 29;     /* bound of the name index   */
+    uint64_t max_t = in->max.max_tensors, max_k = in->max.max_kv;
+    size_t i;
+    quant_result r;
+    in->at = 0;
+    in->name.n = 0;
+    g->alignment = 32;
+    if ((r = quant__parse_version(in)) != QUANT_OK) return r;
+    if ((r = quant__in_number(in, in->width, &n_tensors)) != QUANT_OK) return r;
+    if ((r = quant__in_number(in, in->width, &n_kv)) != QUANT_OK) return r;
+    /* The least entries: name of one byte, type, value of one byte; name, dimensions, one
+     * dimension, type, offset. */
+    r = quant__in_count(in, n_kv, in->v1 ? 10 : 14,
+                        QUANT__TEXT("the file is too short for the number of its keys"));
+    if (r != QUANT_OK) return r;
+    r = quant__in_count(in, n_tensors, in->v1 ? 25 : 33,
+                        QUANT__TEXT("the file is too short for the number of its tensors"));
+    if (r != QUANT_OK) return r;
+    if (max_t > most) max_t = most;
+    if (max_k > most) max_k = most;
+    if (n_kv > max_k)
+        return quant__in_fail_size(in, QUANT_E_LIMIT, 8 + in->width,
+                                   QUANT__TEXT("more keys than the limit"), n_kv, max_k);
+    if (n_tensors > max_t)
+        return quant__in_fail_size(in, QUANT_E_LIMIT, 8,
+                                   QUANT__TEXT("more tensors than the limit"), n_tensors, max_t);
+    if (in->fill && (n_kv != g->n_kv || n_tensors != g->n_tensors))
+        return quant__in_fail(in, QUANT_E_FORMAT, 8,
+                              QUANT__TEXT("the file changed while it was read"));
+    g->n_kv = (size_t)n_kv;
+    g->n_tensors = (size_t)n_tensors;
+    for (i = 0; i < g->n_kv; i++) if ((r = quant__parse_kv(in, i)) != QUANT_OK) return r;
+    for (i = 0; i < g->n_tensors; i++) if ((r = quant__parse_tensor(in, i)) != QUANT_OK) return r;
+    in->name.n = 0;
+    return QUANT_OK;
+}
+
+/* order [n] = positions of the tensors by ascending offset.  Heapsort, because it needs neither
+ * memory nor luck; files that are in order already are done at once. */
+QUANT__FN void quant__sort_offsets(uint32_t *order, const quant_tensor *t, size_t n)
+{
+    size_t i, build = n / 2, end = n;
+    int sorted = 1;
+    for (i = 0; i < n; i++) {
+        order[i] = (uint32_t)i;
+        if (i && t[i].offset < t[i - 1].offset) sorted = 0;
+    }
+    if (sorted) return;
+    for (;;) {
+        size_t at, child;
+        uint32_t x;
+        if (build) {
+            x = order[at = --build];
+        } else {
+            if (--end == 0) return;
+            x = order[end];
+            order[end] = order[0];
+            at = 0;
+        }
+        for (; (child = 2 * at + 1) < end; at = child) {
+            if (child + 1 < end && t[order[child + 1]].offset > t[order[child]].offset) child++;
+            if (t[order[child]].offset <= t[x].offset) break;
+            order[at] = order[child];
+        }
+        order[at] = x;
+        if (end <= 1 && !build) return;
+    }
+}
+
+/* Places the tensors' data in the file: inside it, and each before the next. */
+QUANT__FN quant_result quant__layout(quant__in *in, uint32_t *order)
+{
+    quant_gguf *g = in->g;
+    size_t i;
+    if (quant__pad64(&g->data_offset, in->at, g->alignment))
+        return quant__in_fail(in, QUANT_E_FORMAT, in->at, QUANT__TEXT("the header is too large"));
+    for (i = 0; i < g->n_tensors; i++) {
+        quant_tensor *t = &g->tensors[i];
+        uint64_t end, size = t->size ? t->size : 1;     /* not known: at least something         */
+        int wraps = quant__add64(&t->offset, g->data_offset, t->offset);
+        if (wraps | quant__add64(&end, t->offset, size)) end = UINT64_MAX;
+        if (end <= in->size && !wraps) continue;
+        in->name = t->name;
+        return quant__in_fail_size(in, QUANT_E_SHORT, t->offset,
+                                   QUANT__TEXT("tensor data reaches past the end of the file"),
+                                   end, in->size);
+    }
+    quant__sort_offsets(order, g->tensors, g->n_tensors);
+    for (i = 0; i < g->n_tensors; i++) {
+        quant_tensor *t = &g->tensors[order[i]];
+        uint64_t next = i + 1 < g->n_tensors ? g->tensors[order[i + 1]].offset : in->size;
+        t->span = next - t->offset;
+        if (!t->size) t->size = t->span;
+        if (t->size && t->size <= t->span) continue;
+        in->name = t->name;
+        return quant__in_fail(in, QUANT_E_FORMAT, t->offset,
+                              QUANT__TEXT("tensor data overlaps the next tensor "
+                                          "(a type id of another program?)"));
+    }
+    return QUANT_OK;
+}
+
+typedef struct quant__gguf_parts { uint32_t *order; uint8_t *header; } quant__gguf_parts;
+
+QUANT__FN void quant__gguf_carve(quant_gguf *g, quant__gguf_parts *p, quant__carve *c,
+                                 uint64_t header_size)
+{
+    g->kv = (quant_kv *)quant__take(c, g->n_kv, sizeof(quant_kv));
+    g->tensors = (quant_tensor *)quant__take(c, g->n_tensors, sizeof(quant_tensor));
+    g->priv.kv_slots = (uint32_t *)quant__take(c, g->priv.n_kv_slots, 4);
+    g->priv.tensor_slots = (uint32_t *)quant__take(c, g->priv.n_tensor_slots, 4);
+    p->order = (uint32_t *)quant__take(c, g->n_tensors, 4);
+    p->header = (uint8_t *)quant__take(c, header_size, 1);
+}
+
+/* Allocates what pass 1 measured; over a callback also reads the header, [header_size]. */
+QUANT__FN quant_result quant__gguf_alloc(quant__in *in, quant__gguf_parts *parts)
+{
+    quant_gguf *g = in->g;
+    uint64_t header_size = in->mem ? 0 : in->at;
+    quant__carve c;
+    QUANT_MEMSET(&c, 0, sizeof c);
+    g->priv.n_kv_slots = g->n_kv ? quant__name_slots(g->n_kv) : 0;
+    g->priv.n_tensor_slots = g->n_tensors ? quant__name_slots(g->n_tensors) : 0;
+    quant__gguf_carve(g, parts, &c, header_size);
+    if (!c.overflow && c.used)
+        c.base = (uint8_t *)g->priv.alloc.alloc(g->priv.alloc.user, c.used);
+    if (c.overflow || (c.used && !c.base)) {
+        quant__in_fail(in, QUANT_E_MEMORY, 0, QUANT__TEXT("out of memory"));
+        return QUANT_E_MEMORY;
+    }
+    g->priv.heap = c.base;
+    g->priv.heap_size = c.used;
+    c.used = 0;
+    quant__gguf_carve(g, parts, &c, header_size);
+    if (g->n_kv) QUANT_MEMSET(g->priv.kv_slots, 0, g->priv.n_kv_slots * 4);
+    if (g->n_tensors) QUANT_MEMSET(g->priv.tensor_slots, 0, g->priv.n_tensor_slots * 4);
+    if (in->mem) return QUANT_OK;
+    if (g->priv.io.read(g->priv.io.user, 0, parts->header, (size_t)header_size) != header_size)
+        return quant__in_fail(in, QUANT_E_IO, 0, QUANT__TEXT("reading the file failed"));
+    in->mem = parts->header;
+    in->end = header_size;
+    return QUANT_OK;
+}
+
+/* Opens mem [size], or the callback where mem is NULL; g is zeroed but for priv.io. */
+QUANT__FN quant_result quant__gguf_open(quant_gguf *g, const uint8_t *mem, uint64_t size,
+                                        const quant_alloc *a, const quant_limits *limits)
+{
+    uint8_t window[QUANT__WINDOW];
+    quant__gguf_parts parts;
+    quant__in in;
+    uint64_t header_size;
+    quant_result r;
+    QUANT_MEMSET(&in, 0, sizeof in);
+    if (limits) in.max = *limits;
+    if (!in.max.max_kv)      in.max.max_kv      = (uint64_t)1 << 20;
+    if (!in.max.max_tensors) in.max.max_tensors = (uint64_t)1 << 20;
+    if (!in.max.max_string)  in.max.max_string  = (uint64_t)1 << 30;
+    if (!in.max.max_array)   in.max.max_array   = (uint64_t)1 << 30;
+    if (!in.max.max_header)  in.max.max_header  = (uint64_t)1 << 30;
+    in.g = g;
+    in.mem = mem;
+    in.size = size;
+    in.end = size < in.max.max_header ? size : in.max.max_header;
+    in.window = window;
+    g->priv.alloc = quant__get_alloc(a);
+    g->priv.mem = mem;
+    g->file_size = size;
+    if (size == 0)
+        return quant__fail_size(&g->err, QUANT_E_SHORT, 0, QUANT__TEXT("the file is empty"),
+                                QUANT__MIN_HEAD, 0);
+    if ((r = quant__parse(&in)) != QUANT_OK) return r;
+    header_size = in.at;
+    if ((r = quant__gguf_alloc(&in, &parts)) != QUANT_OK) return r;
+    in.fill = 1;
+    if ((r = quant__parse(&in)) != QUANT_OK) return r;
+    if (in.at != header_size)
+        return quant__in_fail(&in, QUANT_E_FORMAT, in.at,
+                              QUANT__TEXT("the file changed while it was read"));
+    return quant__layout(&in, parts.order);
+}
+
+QUANT_API quant_result quant_gguf_open(quant_gguf *g, const void *data, size_t size,
+                                       const quant_alloc *a, const quant_limits *limits)
+{
+    quant_result r;
+    if (!g) return QUANT_E_ARG;
+    QUANT_MEMSET(g, 0, sizeof *g);
+    if (!data && size) return quant__fail(&g->err, QUANT_E_ARG, 0, QUANT__TEXT("data is NULL"));
+    r = quant__gguf_open(g, (const uint8_t *)data, size, a, limits);
+    if (r != QUANT_OK) quant_gguf_close(g);
+    return r;
+}
+
+QUANT_API quant_result quant_gguf_open_io(quant_gguf *g, const quant_io *io, const quant_alloc *a,
+                                          const quant_limits *limits)
+{
+    quant_result r;
+    if (!g) return QUANT_E_ARG;
+    QUANT_MEMSET(g, 0, sizeof *g);
+    if (!io || !io->read)
+        return quant__fail(&g->err, QUANT_E_ARG, 0, QUANT__TEXT("there is no read callback"));
+    g->priv.io = *io;
+    r = quant__gguf_open(g, NULL, io->size, a, limits);
+    if (r != QUANT_OK) quant_gguf_close(g);
+    return r;
+}
+
+QUANT_API void quant_gguf_close(quant_gguf *g)
+{
+    quant_error err;
+    if (!g) return;
+    if (g->priv.heap) g->priv.alloc.free(g->priv.alloc.user, g->priv.heap, g->priv.heap_size);
+    if (g->priv.release) g->priv.release(g->priv.map, g->priv.map_size, g->priv.file);
+    err = g->err;
+    QUANT_MEMSET(g, 0, sizeof *g);
+    g->err = err;
+}
+
+QUANT_API const quant_kv *quant_gguf_find(const quant_gguf *g, const char *key)
+{
+    size_t i;
+    if (!g || !key) return NULL;
+    i = quant__name_find(g->priv.kv_slots, g->priv.n_kv_slots, g->kv, sizeof(quant_kv), key,
+                         quant__strlen(key), NULL);
+    return i == QUANT__NONE ? NULL : &g->kv[i];
+}
+
+QUANT_API const quant_tensor *quant_gguf_find_tensor(const quant_gguf *g, const char *name)
+{
+    size_t i;
+    if (!g || !name) return NULL;
+    i = quant__name_find(g->priv.tensor_slots, g->priv.n_tensor_slots, g->tensors,
+                         sizeof(quant_tensor), name, quant__strlen(name), NULL);
+    return i == QUANT__NONE ? NULL : &g->tensors[i];
+}
+
+/* Element i: its bits, integers sign-extended to 64; a bool is 0 or 1. */
+QUANT__FN quant_result quant__kv_bits(const quant_kv *kv, uint64_t i, uint64_t *bits)
+{
+    uint32_t width;
+    uint64_t v;
+    if (!kv || i >= kv->count) return QUANT_E_NOT_FOUND;
+    width = quant__kv_size(kv->elem_type);
+    if (!width) return QUANT_E_KIND;
+    if (i >= kv->raw_size / width) return QUANT_E_NOT_FOUND;
+    v = quant__load(kv->raw + (size_t)i * width, width, kv->layout & QUANT_LAYOUT_BIG_ENDIAN);
+    switch (kv->elem_type) {
+        case QUANT_KV_I8:   v = (v ^ 0x80u) - 0x80u; break;
+        case QUANT_KV_I16:  v = (v ^ 0x8000u) - 0x8000u; break;
+        case QUANT_KV_I32:  v = (v ^ 0x80000000u) - 0x80000000u; break;
+        case QUANT_KV_BOOL: v = v != 0; break;
+        default: break;
+    }
+    *bits = v;
+    return QUANT_OK;
+}
+
+QUANT__INLINE int quant__kv_signed(uint32_t type)
+{
+    return type == QUANT_KV_I8 || type == QUANT_KV_I16 || type == QUANT_KV_I32 ||
+           type == QUANT_KV_I64;
+}
+
+QUANT__INLINE int quant__kv_float(uint32_t type)
+{
+    return type == QUANT_KV_F32 || type == QUANT_KV_F64;
+}
+
+QUANT_API quant_result quant_kv_u64(const quant_kv *kv, uint64_t i, uint64_t *out)
+{
+    uint64_t v = 0;
+    quant_result r = quant__kv_bits(kv, i, &v);
+    if (r != QUANT_OK) return r;
+    if (quant__kv_float(kv->elem_type)) return QUANT_E_KIND;
+    if (quant__kv_signed(kv->elem_type) && v >> 63) return QUANT_E_KIND;
+    *out = v;
+    return QUANT_OK;
+}
+
+QUANT_API quant_result quant_kv_i64(const quant_kv *kv, uint64_t i, int64_t *out)
+{
+    uint64_t v = 0;
+    quant_result r = quant__kv_bits(kv, i, &v);
+    if (r != QUANT_OK) return r;
+    if (quant__kv_float(kv->elem_type)) return QUANT_E_KIND;
+    if (!quant__kv_signed(kv->elem_type) && v >> 63) return QUANT_E_KIND;
+    QUANT_MEMCPY(out, &v, 8);
+    return QUANT_OK;
+}
+
+QUANT_API quant_result quant_kv_f64(const quant_kv *kv, uint64_t i, double *out)
+{
+    uint64_t v = 0;
+    int64_t s;
+    quant_result r = quant__kv_bits(kv, i, &v);
+    if (r != QUANT_OK) return r;
+    QUANT_MEMCPY(&s, &v, 8);
+    if (kv->elem_type == QUANT_KV_BOOL) return QUANT_E_KIND;
+    if (kv->elem_type == QUANT_KV_F64) QUANT_MEMCPY(out, &v, 8);
+    else if (kv->elem_type == QUANT_KV_F32) *out = (double)quant__float((uint32_t)v);
+    else if (quant__kv_signed(kv->elem_type)) *out = (double)s;
+    else *out = (double)v;
+    return QUANT_OK;
+}
+
+QUANT_API quant_result quant_kv_str(const quant_kv *kv, uint64_t i, quant_cursor *cur,
+                                    quant_str *out)
+{
+    quant_cursor c;
+    uint32_t width;
+    c.index = c.offset = 0;
+    if (!kv || i >= kv->count) return QUANT_E_NOT_FOUND;
+    if (kv->elem_type != QUANT_KV_STR) return QUANT_E_KIND;
+    if (cur && cur->index <= i) c = *cur;
+    width = kv->layout & QUANT_LAYOUT_V1 ? 4 : 8;
+    for (;;) {                      /* checked again: a mapped file may have changed             */
+        uint64_t n;
+        if (c.offset > kv->raw_size || kv->raw_size - c.offset < width) return QUANT_E_FORMAT;
+        n = quant__load(kv->raw + (size_t)c.offset, width, kv->layout & QUANT_LAYOUT_BIG_ENDIAN);
+        if (n > kv->raw_size - c.offset - width) return QUANT_E_FORMAT;
+        if (c.index == i) {
+            out->p = (const char *)kv->raw + (size_t)c.offset + width;
+            out->n = (size_t)n;
+            if (cur) *cur = c;
+            return QUANT_OK;
+        }
+        c.index++;
+        c.offset += width + n;
+    }
+}
+
+QUANT_API quant_result quant_gguf_get_u64(const quant_gguf *g, const char *key, uint64_t *out)
+{
+    return quant_kv_u64(quant_gguf_find(g, key), 0, out);
+}
+
+QUANT_API quant_result quant_gguf_get_i64(const quant_gguf *g, const char *key, int64_t *out)
+{
+    return quant_kv_i64(quant_gguf_find(g, key), 0, out);
+}
+
+QUANT_API quant_result quant_gguf_get_f64(const quant_gguf *g, const char *key, double *out)
+{
+    return quant_kv_f64(quant_gguf_find(g, key), 0, out);
+}
+
+QUANT_API quant_result quant_gguf_get_str(const quant_gguf *g, const char *key, quant_str *out)
+{
+    return quant_kv_str(quant_gguf_find(g, key), 0, NULL, out);
+}
+
+/* The multi-byte numbers of each type, which a big-endian file has the other way round: `count`
+ * numbers of `width` bytes from byte `at` of a block.  A known type that is not here has none.
+ * qh of Q5_0 and Q5_1 counts: ggml copies it from and to a 32-bit number of the machine.  Width 0:
+ * ggml mixes bytes and numbers over the same memory, so that big-endian files have no meaning. */
+typedef struct quant__field { uint8_t type, width, count; uint16_t at; } quant__field;
+#define QUANT__AT(type, field) offsetof(quant__##type, field)
+static const quant__field quant__fields[] = {
+    { QUANT_F32, 4, 1, 0 },  { QUANT_F16, 2, 1, 0 },  { QUANT_BF16, 2, 1, 0 },
+    { QUANT_I16, 2, 1, 0 },  { QUANT_I32, 4, 1, 0 },  { QUANT_I64, 8, 1, 0 },
+    { QUANT_F64, 8, 1, 0 },
+    { QUANT_Q4_0,   2,  1, QUANT__AT(q4_0, d) },    { QUANT_Q4_1,  2,  2, QUANT__AT(q4_1, d) },
+    { QUANT_Q5_0,   2,  1, QUANT__AT(q5_0, d) },    { QUANT_Q5_0,  4,  1, QUANT__AT(q5_0, qh) },
+    { QUANT_Q5_1,   2,  2, QUANT__AT(q5_1, d) },    { QUANT_Q5_1,  4,  1, QUANT__AT(q5_1, qh) },
+    { QUANT_Q8_0,   2,  1, QUANT__AT(q8_0, d) },    { QUANT_Q8_1,  2,  2, QUANT__AT(q8_1, d) },
+    { QUANT_Q2_K,   2,  2, QUANT__AT(q2_k, d) },    { QUANT_Q3_K,  2,  1, QUANT__AT(q3_k, d) },
+    { QUANT_Q4_K,   2,  2, QUANT__AT(q4_k, d) },    { QUANT_Q5_K,  2,  2, QUANT__AT(q5_k, d) },
+    { QUANT_Q6_K,   2,  1, QUANT__AT(q6_k, d) },    { QUANT_Q8_K,  4,  1, QUANT__AT(q8_k, d) },
+    { QUANT_Q8_K,   2, 16, QUANT__AT(q8_k, bsums) },
+    { QUANT_IQ4_NL, 2,  1, QUANT__AT(iq4_nl, d) },  { QUANT_IQ4_XS, 2, 2, QUANT__AT(iq4_xs, d) },
+    { QUANT_TQ1_0,  2,  1, QUANT__AT(tq1_0, d) },   { QUANT_TQ2_0, 2,  1, QUANT__AT(tq2_0, d) },
+    { QUANT_Q1_0,   2,  1, QUANT__AT(q1_0, d) },    { QUANT_Q2_0,  2,  1, QUANT__AT(q2_0, d) },
+    { QUANT_IQ2_XS, 2, 33, QUANT__AT(iq2_xs, d) },  { QUANT_IQ2_S, 2,  1, QUANT__AT(iq2_s, d) },
+    { QUANT_IQ3_S,  2,  1, QUANT__AT(iq3_s, d) },
+    { QUANT_IQ1_S,  2,  1, QUANT__AT(iq1_s, d) },   { QUANT_IQ1_S, 2,  8, QUANT__AT(iq1_s, qh) },
+    { QUANT_IQ2_XXS, 0, 0, 0 }, { QUANT_IQ3_XXS, 0, 0, 0 }, { QUANT_IQ1_M, 0, 0, 0 }
+};
+#undef QUANT__AT
+
+/* 0: single bytes only, 1: has numbers of several bytes, 2: unknown, removed or without meaning. */
+QUANT__FN int quant__byte_order(quant_type t)
+{
+    const quant_type_info *info = quant_type_get(t);
+    size_t i;
+    int r = 0;
+    if (!info || !info->block_len) return 2;
+    for (i = 0; i < sizeof quant__fields / sizeof quant__fields[0]; i++)
+        if (quant__fields[i].type == t) r = quant__fields[i].width ? 1 : 2;
+    return r;
+}
+
+QUANT__FN void quant__reverse(uint8_t *p, size_t width, size_t count)
+{
+    for (; count; count--, p += width) {
+        size_t i;
+        for (i = 0; i < width / 2; i++) {
+            uint8_t x = p[i];
+            p[i] = p[width - 1 - i];
+            p[width - 1 - i] = x;
+        }
+    }
+}
+
+/* Turns blocks p [n] of a big-endian file into little-endian ones; n is whole blocks. */
+QUANT__FN void quant__to_little(quant_type t, uint8_t *p, size_t n)
+{
+    size_t block = quant__types[t].block_size, i, b;
+    for (i = 0; i < sizeof quant__fields / sizeof quant__fields[0]; i++) {
+        const quant__field *f = &quant__fields[i];
+        if (f->type != t) continue;
+        if (f->width == block) { quant__reverse(p, block, n / block); continue; }
+        for (b = 0; b + block <= n; b += block) quant__reverse(p + b + f->at, f->width, f->count);
+    }
+}
+
+QUANT_API const void *quant_gguf_data(const quant_gguf *g, const quant_tensor *t)
+{
+    if (!g || !t || !g->priv.mem) return NULL;
+    if (g->big_endian && quant__byte_order(t->type) != 0) return NULL;
+    return g->priv.mem + (size_t)t->offset;
+}
+
+QUANT_API quant_result quant_gguf_read(const quant_gguf *g, const quant_tensor *t, void *dst,
+                                       uint64_t offset, size_t n)
+{
+    int order = 0;
+    if (!g || !t || offset > t->size || n > t->size - offset) return QUANT_E_ARG;
+    if (g->big_endian) {
+        order = quant__byte_order(t->type);
+        if (order == 2) return QUANT_E_TYPE;
+        if (offset % quant__types[t->type].block_size) return QUANT_E_ARG;
+        if (n % quant__types[t->type].block_size) return QUANT_E_ARG;
+    }
+    if (n == 0) return QUANT_OK;
+    if (g->priv.mem) {
+        QUANT_MEMCPY(dst, g->priv.mem + (size_t)(t->offset + offset), n);
+    } else {
+        if (!g->priv.io.read) return QUANT_E_STATE;
+        if (g->priv.io.read(g->priv.io.user, t->offset + offset, dst, n) != n) return QUANT_E_IO;
+    }
+    if (order) quant__to_little(t->type, (uint8_t *)dst, n);
+    return QUANT_OK;
+}
+#endif /* QUANT_NO_GGUF */
 
 /* >>writer ---------------------------------------------------------------------------------------
  * GGUF writer.  Keys and tensor infos are encoded as they are named, so that the header is sent as
@@ -2357,7 +3189,164 @@ QUANT_API const quant_tensor *quant_set_find(const quant_set *s, const char *nam
  * Types for a whole model. */
 
 /* >>stdio ----------------------------------------------------------------------------------------
- * Files by name. */
+ * Files by name.  Mapped where the system has it: opening then costs only the pages of the header.
+ * Whoever shortens a mapped file takes the pages from under the reader (SIGBUS); that cannot be
+ * guarded against here, use quant_gguf_open_io for such files.  QUANT_NO_MMAP: always stdio. */
+#ifndef QUANT_NO_STDIO
+#include <limits.h>
+#include <stdio.h>
+#if defined(QUANT_NO_MMAP)
+#  define QUANT__MAP 0
+#elif defined(_WIN32)
+#  define QUANT__MAP 1
+#  ifndef WIN32_LEAN_AND_MEAN
+#    define WIN32_LEAN_AND_MEAN
+#  endif
+#  ifndef NOMINMAX
+#    define NOMINMAX
+#  endif
+#  include <windows.h>
+#elif defined(__unix__) || defined(__APPLE__) || defined(__linux__) || defined(__HAIKU__)
+#  define QUANT__MAP 2
+#  include <fcntl.h>
+#  include <sys/mman.h>
+#  include <sys/stat.h>
+#  include <unistd.h>
+#else
+#  define QUANT__MAP 0
+#endif
+
+/* A file as quant__map_file found it. */
+typedef struct quant__mapped {
+    void  *p;                       /* NULL: it cannot be mapped, though it may be readable      */
+    size_t size;
+    int    empty, directory;
+} quant__mapped;
+
+#if QUANT__MAP == 1
+QUANT__FN void quant__map_file(quant__mapped *m, const char *path)
+{
+    HANDLE f, map = NULL;
+    LARGE_INTEGER size;
+    DWORD attributes = GetFileAttributesA(path);
+    QUANT_MEMSET(m, 0, sizeof *m);
+    if (attributes == INVALID_FILE_ATTRIBUTES) return;
+    if (attributes & FILE_ATTRIBUTE_DIRECTORY) { m->directory = 1; return; }
+    f = CreateFileA(path, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING,
+                    FILE_ATTRIBUTE_NORMAL, NULL);
+    if (f == INVALID_HANDLE_VALUE) return;
+    if (GetFileSizeEx(f, &size)) {
+        m->empty = size.QuadPart == 0;
+        if (size.QuadPart > 0 && (uint64_t)size.QuadPart <= (size_t)-1 / 2)
+            map = CreateFileMappingA(f, NULL, PAGE_READONLY, 0, 0, NULL);
+        if (map) {
+            m->p = MapViewOfFile(map, FILE_MAP_READ, 0, 0, 0);
+            m->size = (size_t)size.QuadPart;
+            CloseHandle(map);
+        }
+    }
+    CloseHandle(f);
+}
+
+QUANT__FN void quant__unmap_file(void *map, size_t size, void *file)
+{
+    (void)size;
+    (void)file;
+    UnmapViewOfFile(map);
+}
+#elif QUANT__MAP == 2
+QUANT__FN void quant__map_file(quant__mapped *m, const char *path)
+{
+    struct stat st;
+#  ifdef O_CLOEXEC
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+#  else
+    int fd = open(path, O_RDONLY);
+#  endif
+    QUANT_MEMSET(m, 0, sizeof *m);
+    if (fd < 0) return;
+    if (fstat(fd, &st) == 0) {
+        m->directory = S_ISDIR(st.st_mode);
+        m->empty = S_ISREG(st.st_mode) && st.st_size == 0;
+        if (S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size <= (size_t)-1 / 2) {
+            m->size = (size_t)st.st_size;
+            m->p = mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, fd, 0);
+            if (m->p == MAP_FAILED) m->p = NULL;
+        }
+    }
+    close(fd);
+}
+
+QUANT__FN void quant__unmap_file(void *map, size_t size, void *file)
+{
+    (void)file;
+    munmap(map, size);
+}
+#endif
+
+QUANT__FN size_t quant__file_read(void *user, uint64_t offset, void *dst, size_t n)
+{
+    FILE *f = (FILE *)user;
+    if (offset > LONG_MAX || fseek(f, (long)offset, SEEK_SET) != 0) return 0;
+    return fread(dst, 1, n, f);
+}
+
+QUANT__FN void quant__file_close(void *map, size_t size, void *file)
+{
+    (void)map;
+    (void)size;
+    fclose((FILE *)file);
+}
+
+QUANT__FN quant_result quant__open_stdio(quant_gguf *g, const char *path, const quant_alloc *a,
+                                         const quant_limits *limits)
+{
+    FILE *f = fopen(path, "rb");
+    quant_io io;
+    long size = -1;
+    quant_result r;
+    if (!f) return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot open the file"));
+    if (fseek(f, 0, SEEK_END) == 0) size = ftell(f);
+    if (size < 0 || size == LONG_MAX) {                 /* LONG_MAX: a directory, on Linux       */
+        fclose(f);
+        return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot tell the file's size"));
+    }
+    io.read = quant__file_read;
+    io.size = (uint64_t)size;
+    io.user = f;
+    r = quant_gguf_open_io(g, &io, a, limits);
+    if (r != QUANT_OK) { fclose(f); return r; }
+    g->priv.file = f;
+    g->priv.release = quant__file_close;
+    return r;
+}
+
+QUANT_API quant_result quant_gguf_open_file(quant_gguf *g, const char *path, const quant_alloc *a,
+                                            const quant_limits *limits)
+{
+    if (!g) return QUANT_E_ARG;
+    QUANT_MEMSET(g, 0, sizeof *g);
+    if (!path) return quant__fail(&g->err, QUANT_E_ARG, 0, QUANT__TEXT("the path is NULL"));
+#if QUANT__MAP
+    {
+        quant__mapped m;
+        quant__map_file(&m, path);
+        if (m.directory)
+            return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("this is a directory"));
+        if (m.empty) return quant_gguf_open(g, NULL, 0, a, limits);
+        if (m.p) {
+            quant_result r = quant_gguf_open(g, m.p, m.size, a, limits);
+            if (r != QUANT_OK) { quant__unmap_file(m.p, m.size, NULL); return r; }
+            g->priv.map = m.p;
+            g->priv.map_size = m.size;
+            g->priv.release = quant__unmap_file;
+            return r;
+        }
+    }
+#endif
+    return quant__open_stdio(g, path, a, limits);
+}
+#endif /* QUANT_NO_STDIO */
 
 /* >>end -----------------------------------------------------------------------------------------*/
 #if defined(__clang__)
@@ -2382,6 +3371,7 @@ QUANT_API const quant_tensor *quant_set_find(const quant_set *s, const char *nam
 #undef QUANT__GI
 #undef QUANT__GN
 #undef QUANT__NONE
+#undef QUANT__MAP
 #endif /* QUANT_IMPLEMENTED */
 #endif /* QUANT_IMPLEMENTATION */
 
