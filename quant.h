@@ -2111,7 +2111,6 @@ QUANT_API quant_result quant_gguf_read(const quant_gguf *g, const quant_tensor *
  * it stands: the offsets of the data count from the end of the header and do not need its size. */
 #ifndef QUANT_NO_GGUF_WRITE
 enum { QUANT__OUT_NAMES = 1, QUANT__OUT_DATA = 2, QUANT__OUT_ENDED = 3 };   /* priv.state        */
-enum { QUANT__NAME_MAX = 63, QUANT__KEY_MAX = 65535 };                      /* bytes             */
 
 /* What a call begins with: the first failure sticks, and calls come in their order. */
 QUANT__FN quant_result quant__out_ready(quant_gguf_out *o, uint32_t state)
@@ -2271,13 +2270,6 @@ QUANT__FN quant_result quant__out_u64(quant_gguf_out *o, quant__bytes *b, uint64
     return QUANT_OK;
 }
 
-/* Bytes of a value; 0 for strings, arrays and numbers that are no type. */
-QUANT__FN uint32_t quant__out_value_size(uint32_t type)
-{
-    static const uint8_t sizes[QUANT_KV_TYPE_COUNT] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
-    return type < QUANT_KV_TYPE_COUNT ? sizes[type] : 0;
-}
-
 /* Appends the key and the type of its value; for an array, elem_type and count too. */
 QUANT__FN quant_result quant__out_key(quant_gguf_out *o, quant_str key, uint32_t type,
                                       uint32_t elem_type, uint64_t count)
@@ -2285,9 +2277,9 @@ QUANT__FN quant_result quant__out_key(quant_gguf_out *o, quant_str key, uint32_t
     quant__bytes *b = &o->priv.kv;
     if (!key.p || !key.n)
         return quant__fail(&o->err, QUANT_E_ARG, o->n_kv, QUANT__TEXT("a key is empty"));
-    if (key.n > QUANT__KEY_MAX)
+    if (key.n > QUANT__MAX_KEY)
         return quant__out_fail(o, QUANT_E_ARG, key, QUANT__TEXT("the key is over 65535 bytes"));
-    if (elem_type != QUANT_KV_STR && !quant__out_value_size(elem_type))
+    if (elem_type != QUANT_KV_STR && !quant__kv_size(elem_type))
         return quant__out_fail(o, QUANT_E_ARG, key, QUANT__TEXT("no such value type"));
     if (quant__out_name(o, &o->priv.keys, b, key) != QUANT_OK) return o->err.code;
     if (quant__out_u32(o, b, type) != QUANT_OK) return o->err.code;
@@ -2300,7 +2292,7 @@ QUANT__FN quant_result quant__out_key(quant_gguf_out *o, quant_str key, uint32_t
 QUANT__FN quant_result quant__out_numbers(quant_gguf_out *o, uint32_t type, const uint8_t *src,
                                           uint64_t count, int swap)
 {
-    size_t size = quant__out_value_size(type), i, j, n;
+    size_t size = quant__kv_size(type), i, j, n;
     uint64_t bytes;
     uint8_t *dst;
     if (quant__mul64(&bytes, count, size)) bytes = UINT64_MAX;  /* fails for want of memory      */
@@ -2340,14 +2332,13 @@ QUANT__FN quant_result quant__out_values(quant_gguf_out *o, uint32_t type, const
 /* Appends the strings of a reader's value, whose lengths have 4 or 8 bytes in either order. */
 QUANT__FN quant_result quant__out_strings(quant_gguf_out *o, const quant_kv *kv)
 {
-    size_t head = kv->layout & QUANT_LAYOUT_V1 ? 4 : 8, j;
+    uint32_t head = kv->layout & QUANT_LAYOUT_V1 ? 4 : 8;
     uint64_t i, at = 0;
     for (i = 0; i < kv->count; i++) {
         const uint8_t *p = kv->raw + (size_t)at;
-        uint64_t n = 0;
+        uint64_t n;
         if (kv->raw_size - at < head) break;
-        for (j = 0; j < head; j++)
-            n = n << 8 | p[kv->layout & QUANT_LAYOUT_BIG_ENDIAN ? j : head - 1 - j];
+        n = quant__load(p, head, kv->layout & QUANT_LAYOUT_BIG_ENDIAN);
         if (n > kv->raw_size - at - head) break;
         if (quant__out_string(o, &o->priv.kv, (const char *)p + head, n) != QUANT_OK)
             return o->err.code;
@@ -2435,7 +2426,7 @@ QUANT_API quant_result quant_gguf_put_kv(quant_gguf_out *o, const quant_kv *kv)
     if (!kv) return quant__fail(&o->err, QUANT_E_ARG, o->n_kv, QUANT__TEXT("no value"));
     elem = kv->type == QUANT_KV_ARRAY ? kv->elem_type : kv->type;
     if (quant__out_key(o, kv->key, kv->type, elem, kv->count) != QUANT_OK) return o->err.code;
-    if (quant__mul64(&bytes, kv->count, quant__out_value_size(elem))
+    if (quant__mul64(&bytes, kv->count, quant__kv_size(elem))
         || (elem != QUANT_KV_STR && bytes != kv->raw_size) || (!kv->raw && kv->raw_size)
         || (kv->type != QUANT_KV_ARRAY && kv->count != 1))
         return quant__out_fail(o, QUANT_E_ARG, kv->key, QUANT__TEXT("the value has a wrong size"));
@@ -2475,7 +2466,7 @@ QUANT_API quant_result quant_gguf_put_tensor(quant_gguf_out *o, const char *name
     uint32_t d;
     uint8_t *p;
     if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
-    if (s.n < 1 || s.n > QUANT__NAME_MAX)
+    if (s.n < 1 || s.n > QUANT__MAX_NAME)
         return quant__out_fail(o, QUANT_E_ARG, s,
                                QUANT__TEXT("a tensor's name has 1 to 63 bytes"));
     if (!i || !i->block_len)
@@ -2599,7 +2590,8 @@ QUANT_API quant_result quant_gguf_end(quant_gguf_out *o)
 
 /* >>imatrix-impl ---------------------------------------------------------------------------------
  * Importance files.  Both forms are read twice by the same text: first with carve.base NULL, which
- * checks the structure and sums up the memory, then into the one allocation.
+ * checks the structure and sums up the memory, then into the one allocation.  The second pass checks
+ * all of it again and keeps within that memory: a mapped file may change under it.
  *
  * .dat, little-endian, no magic:  i32 entries
  *     per entry  i32 n, name [n], i32 calls, i32 values, f32 [values]     E[x^2] * calls
@@ -2625,11 +2617,25 @@ QUANT__FN quant_result quant__importance_fail(quant__importance *s, quant_result
     return code;
 }
 
+/* Takes memory; in the second pass no more than the first one summed up. */
+QUANT__FN void *quant__importance_take(quant__importance *s, uint64_t count, size_t size)
+{
+    void *p = quant__take(&s->carve, count, size);
+    if (s->carve.base && s->carve.used > s->m->priv.heap_size) s->carve.overflow = 1;
+    return s->carve.overflow ? NULL : p;
+}
+
+QUANT__FN quant_result quant__importance_changed(quant__importance *s)
+{
+    return quant__fail(&s->m->err, QUANT_E_FORMAT, s->at,
+                       QUANT__TEXT("the file changed while it was read"));
+}
+
 /* Copies a string into the allocation. */
 QUANT__FN quant_str quant__importance_str(quant__importance *s, const char *p, size_t n)
 {
     quant_str r;
-    char *dst = (char *)quant__take(&s->carve, n, 1);
+    char *dst = (char *)quant__importance_take(s, n, 1);
     if (dst && n) QUANT_MEMCPY(dst, p, n);
     r.p = dst;
     r.n = n;
@@ -2642,8 +2648,8 @@ QUANT__FN void quant__importance_tables(quant__importance *s, size_t n)
     quant_imatrix *m = s->m;
     m->n_entries = n;
     m->priv.n_slots = quant__name_slots(n);
-    m->entries = (quant_imatrix_entry *)quant__take(&s->carve, n, sizeof *m->entries);
-    m->priv.slots = (uint32_t *)quant__take(&s->carve, m->priv.n_slots, sizeof(uint32_t));
+    m->entries = (quant_imatrix_entry *)quant__importance_take(s, n, sizeof *m->entries);
+    m->priv.slots = (uint32_t *)quant__importance_take(s, m->priv.n_slots, sizeof(uint32_t));
     if (m->priv.slots) QUANT_MEMSET(m->priv.slots, 0, m->priv.n_slots * sizeof(uint32_t));
 }
 
@@ -2737,11 +2743,12 @@ QUANT__FN quant_result quant__dat_entry(quant__importance *s, size_t i)
     r = quant__dat_length(s, name, 1, INT32_MAX, 4, &n);
     if (r != QUANT_OK) return r;
     e.name = quant__importance_str(s, name.p, name.n);
-    e.values = values = (float *)quant__take(&s->carve, n, sizeof(float));
+    e.values = values = (float *)quant__importance_take(s, n, sizeof(float));
     e.size = n;
     e.mats = 1;
     e.empty = 0;
     if (s->carve.base) {
+        if (s->carve.overflow) return quant__importance_changed(s);
         QUANT_MEMCPY(values, s->data + (size_t)s->at, (size_t)n * 4);
         k = quant__importance_means(values, n, (float)calls);
         if (k < n)
@@ -2786,6 +2793,7 @@ QUANT__FN quant_result quant__dat_read(quant__importance *s)
     r = quant__dat_length(s, none, 0, s->max_string, 1, &n);
     if (r != QUANT_OK) return r;
     s->m->dataset = quant__importance_str(s, (const char *)s->data + (size_t)s->at, (size_t)n);
+    if (s->carve.base && s->carve.overflow) return quant__importance_changed(s);
     return QUANT_OK;
 }
 
@@ -2871,8 +2879,9 @@ QUANT__FN quant_result quant__importance_pair(quant__importance *s, size_t i, qu
     e.size = sums->size / 4;
     e.mats = mats;
     e.empty = 0;
-    e.values = values = (float *)quant__take(&s->carve, e.size, sizeof(float));
+    e.values = values = (float *)quant__importance_take(s, e.size, sizeof(float));
     if (!s->carve.base) return QUANT_OK;
+    if (s->carve.overflow || i >= s->m->n_entries) return quant__importance_changed(s);
     r = quant__importance_fill(s, &e, values, sums, counts);
     if (r != QUANT_OK) return r;
     s->m->entries[i] = e;
@@ -2906,6 +2915,8 @@ QUANT__FN quant_result quant__importance_gguf(quant__importance *s)
         r = quant__importance_pair(s, n++, base, t);
         if (r != QUANT_OK) return r;
     }
+    if (s->carve.base && (s->carve.overflow || n != s->m->n_entries))
+        return quant__importance_changed(s);
     return QUANT_OK;
 }
 
@@ -3345,6 +3356,53 @@ QUANT_API quant_result quant_gguf_open_file(quant_gguf *g, const char *path, con
     }
 #endif
     return quant__open_stdio(g, path, a, limits);
+}
+
+QUANT__FN quant_result quant__imatrix_stdio(quant_imatrix *m, const char *path,
+                                            const quant_alloc *a, const quant_limits *limits)
+{
+    quant_alloc alloc = quant__get_alloc(a);
+    FILE *f = fopen(path, "rb");
+    void *p = NULL;
+    long size = -1;
+    quant_result r;
+    if (!f) return quant__fail(&m->err, QUANT_E_IO, 0, QUANT__TEXT("cannot open the file"));
+    if (fseek(f, 0, SEEK_END) == 0) size = ftell(f);
+    if (size < 0 || size == LONG_MAX) {                 /* LONG_MAX: a directory, on Linux       */
+        r = quant__fail(&m->err, QUANT_E_IO, 0, QUANT__TEXT("cannot tell the file's size"));
+    } else if (size && !(p = alloc.alloc(alloc.user, (size_t)size))) {
+        r = quant__fail(&m->err, QUANT_E_MEMORY, 0, QUANT__TEXT("out of memory"));
+    } else {
+        rewind(f);
+        if (size && fread(p, 1, (size_t)size, f) != (size_t)size)
+            r = quant__fail(&m->err, QUANT_E_IO, 0, QUANT__TEXT("reading the file failed"));
+        else
+            r = quant_imatrix_open(m, p, (size_t)size, a, limits);
+    }
+    if (p) alloc.free(alloc.user, p, (size_t)size);
+    fclose(f);
+    return r;
+}
+
+QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *path,
+                                               const quant_alloc *a, const quant_limits *limits)
+{
+    QUANT_MEMSET(m, 0, sizeof *m);
+    if (!path) return quant__fail(&m->err, QUANT_E_ARG, 0, QUANT__TEXT("the path is NULL"));
+#if QUANT__MAP
+    {
+        quant__mapped f;
+        quant__map_file(&f, path);
+        if (f.directory)
+            return quant__fail(&m->err, QUANT_E_IO, 0, QUANT__TEXT("this is a directory"));
+        if (f.p) {
+            quant_result r = quant_imatrix_open(m, f.p, f.size, a, limits);
+            quant__unmap_file(f.p, f.size, NULL);
+            return r;
+        }
+    }
+#endif
+    return quant__imatrix_stdio(m, path, a, limits);
 }
 #endif /* QUANT_NO_STDIO */
 
