@@ -410,19 +410,28 @@ typedef struct quant_sink {
     void    *user;
 } quant_sink;
 
+/* Private: bytes that grow, and an index over names that stand in such bytes. */
+typedef struct quant__bytes { uint8_t *p; size_t n, cap; } quant__bytes;
+typedef struct quant__index { quant__bytes at, slots; } quant__index;
+
 typedef struct quant_gguf_out {
     quant_error err;                /* the first failure; all later calls return its code       */
     uint64_t    written;            /* bytes sent so far                                        */
     uint64_t    n_kv, n_tensors;    /* added so far                                             */
     struct {                        /* private                                                  */
         quant_sink sink; quant_alloc alloc; uint32_t alignment, state;
-        struct { uint8_t *p; size_t n, cap; } kv, info, names, sizes, slots;
-        uint64_t data_size, tensor, left;
+        quant__bytes kv, info;      /* as they will stand in the file                           */
+        quant__index keys, names;   /* of kv and info                                           */
+        quant__bytes sizes;         /* [n_tensors] uint64_t, bytes of each tensor               */
+        uint64_t data_size;         /* all tensors, padded                                      */
+        uint64_t tensor, left;      /* the tensor that is being written, its bytes to come      */
+        uint64_t rest;              /* bytes to come of all tensors, without padding            */
     } priv;
 } quant_gguf_out;
 
 /* Starts a file.  alignment: 0 = 32; a power of two from 8 to 65536.  A general.alignment key is
- * written when it is not 32; quant_gguf_put* then refuses that key. */
+ * written first when it is not 32; quant_gguf_put* then refuses that key, and with 32 takes no
+ * other value for it. */
 QUANT_API quant_result quant_gguf_begin(quant_gguf_out *o, quant_sink sink, uint32_t alignment,
                                         const quant_alloc *a);
 
@@ -4017,13 +4026,1094 @@ QUANT_API quant_result quant_gguf_read(const quant_gguf *g, const quant_tensor *
 #endif /* QUANT_NO_GGUF */
 
 /* >>writer ---------------------------------------------------------------------------------------
- * GGUF writer. */
+ * GGUF writer.  Keys and tensor infos are encoded as they are named, so that the header is sent as
+ * it stands: the offsets of the data count from the end of the header and do not need its size. */
+#ifndef QUANT_NO_GGUF_WRITE
+enum { QUANT__OUT_NAMES = 1, QUANT__OUT_DATA = 2, QUANT__OUT_ENDED = 3 };   /* priv.state        */
+
+/* What a call begins with: the first failure sticks, and calls come in their order. */
+QUANT__FN quant_result quant__out_ready(quant_gguf_out *o, uint32_t state)
+{
+    const char *what = QUANT__TEXT("the file was not begun or is ended");
+    if (o->err.code != QUANT_OK) return o->err.code;
+    if (o->priv.state == state) return QUANT_OK;
+    if (o->priv.state == QUANT__OUT_NAMES) what = QUANT__TEXT("the header must be sent before");
+    if (o->priv.state == QUANT__OUT_DATA) what = QUANT__TEXT("the header is sent already");
+    return quant__fail(&o->err, QUANT_E_STATE, o->written, what);
+}
+
+QUANT__FN quant_result quant__out_fail(quant_gguf_out *o, quant_result code, quant_str name,
+                                       const char *what)
+{
+    quant__fail(&o->err, code, 0, what);
+    quant__fail_name(&o->err, name.p, name.n);
+    return code;
+}
+
+QUANT__FN quant_str quant__out_str(const char *s)
+{
+    quant_str r;
+    r.p = s;
+    r.n = s ? quant__strlen(s) : 0;
+    return r;
+}
+
+QUANT__FN void quant__out_free(quant_gguf_out *o, quant__bytes *b)
+{
+    if (b->p) o->priv.alloc.free(o->priv.alloc.user, b->p, b->cap);
+    QUANT_MEMSET(b, 0, sizeof *b);
+}
+
+/* Appends room for n bytes and returns it, never NULL for n = 0; NULL: no memory, o->err says so.
+ * The capacity doubles, so that appending costs constant time per byte. */
+QUANT__FN uint8_t *quant__out_room(quant_gguf_out *o, quant__bytes *b, uint64_t n)
+{
+    size_t cap = b->cap ? b->cap : 256, half = (size_t)-1 / 2;
+    if (!b->p || n > b->cap - b->n) {
+        uint8_t *p = NULL;
+        if (b->n <= half && n <= half - b->n) {         /* hence 2 cap does not overflow         */
+            while (cap - b->n < n) cap *= 2;
+            p = (uint8_t *)o->priv.alloc.alloc(o->priv.alloc.user, cap);
+        }
+        if (!p) {
+            quant__fail(&o->err, QUANT_E_MEMORY, 0, QUANT__TEXT("out of memory"));
+            return NULL;
+        }
+        if (b->n) QUANT_MEMCPY(p, b->p, b->n);
+        if (b->p) o->priv.alloc.free(o->priv.alloc.user, b->p, b->cap);
+        b->p = p;
+        b->cap = cap;
+    }
+    b->n += (size_t)n;
+    return b->p + (b->n - (size_t)n);
+}
+
+/* The slot that holds the name or the free one that it would take; QUANT__NONE after too many
+ * collisions.  at[i] is where in `text` name i begins: 8 bytes of length, then the bytes.  (The
+ * index of >>names keeps pointers, which a growing buffer would leave dangling.) */
+QUANT__FN size_t quant__index_slot(const quant__index *x, const quant__bytes *text, quant_str name)
+{
+    const uint32_t *slots = (const uint32_t *)(const void *)x->slots.p;
+    const size_t *at = (const size_t *)(const void *)x->at.p;
+    size_t n = x->slots.n / sizeof *slots, i, s = quant__hash(name.p, name.n) & (n - 1);
+    for (i = 0; i < QUANT__PROBES && i < n; i++, s = (s + 1) & (n - 1)) {
+        const uint8_t *p;
+        if (!slots[s]) return s;
+        p = text->p + at[slots[s] - 1];
+        if (quant__le64(p) == name.n && QUANT_MEMCMP(p + 8, name.p, name.n) == 0) return s;
+    }
+    return QUANT__NONE;
+}
+
+QUANT__FN quant_result quant__index_collide(quant_gguf_out *o, quant_str name)
+{
+    return quant__out_fail(o, QUANT_E_LIMIT, name, QUANT__TEXT("too many names share a hash"));
+}
+
+/* Makes the table at least twice as large as the names that it will hold, a power of two. */
+QUANT__FN quant_result quant__index_grow(quant_gguf_out *o, quant__index *x,
+                                         const quant__bytes *text)
+{
+    size_t n = x->at.n / sizeof(size_t), i;
+    quant__bytes old = x->slots;
+    const size_t *at = (const size_t *)(const void *)x->at.p;
+    if (old.n / sizeof(uint32_t) >= 2 * (n + 1)) return QUANT_OK;
+    if (n >= (size_t)1 << 29)
+        return quant__fail(&o->err, QUANT_E_LIMIT, 0, QUANT__TEXT("too many keys or tensors"));
+    QUANT_MEMSET(&x->slots, 0, sizeof x->slots);
+    if (!quant__out_room(o, &x->slots, old.n ? 2 * (uint64_t)old.n : 64 * sizeof(uint32_t))) {
+        x->slots = old;
+        return o->err.code;
+    }
+    QUANT_MEMSET(x->slots.p, 0, x->slots.n);
+    quant__out_free(o, &old);
+    for (i = 0; i < n; i++) {
+        quant_str name;
+        size_t s;
+        name.n = (size_t)quant__le64(text->p + at[i]);
+        name.p = (const char *)(text->p + at[i] + 8);
+        s = quant__index_slot(x, text, name);
+        if (s == QUANT__NONE) return quant__index_collide(o, name);
+        ((uint32_t *)(void *)x->slots.p)[s] = (uint32_t)i + 1;
+    }
+    return QUANT_OK;
+}
+
+/* Appends a string: length and bytes. */
+QUANT__FN quant_result quant__out_string(quant_gguf_out *o, quant__bytes *b, const char *p,
+                                         uint64_t n)
+{
+    uint8_t *dst;
+    if (n > UINT64_MAX - 8) n = UINT64_MAX - 8;         /* fails for want of memory              */
+    dst = quant__out_room(o, b, n + 8);
+    if (!dst) return o->err.code;
+    quant__put64(dst, n);
+    if (n) QUANT_MEMCPY(dst + 8, p, (size_t)n);
+    return QUANT_OK;
+}
+
+/* Appends the name to text and to its index. */
+QUANT__FN quant_result quant__out_name(quant_gguf_out *o, quant__index *x, quant__bytes *text,
+                                       quant_str name)
+{
+    size_t s, at = text->n, i;
+    uint8_t *p;
+    for (i = 0; i < name.n; i++)
+        if (!name.p[i]) return quant__out_fail(o, QUANT_E_ARG, name,
+                                               QUANT__TEXT("the name has a zero byte"));
+    if (quant__index_grow(o, x, text) != QUANT_OK) return o->err.code;
+    s = quant__index_slot(x, text, name);
+    if (s == QUANT__NONE) return quant__index_collide(o, name);
+    if (((uint32_t *)(void *)x->slots.p)[s])
+        return quant__out_fail(o, QUANT_E_ARG, name, QUANT__TEXT("the name is there already"));
+    p = quant__out_room(o, &x->at, sizeof at);
+    if (!p) return o->err.code;
+    QUANT_MEMCPY(p, &at, sizeof at);
+    ((uint32_t *)(void *)x->slots.p)[s] = (uint32_t)(x->at.n / sizeof at);
+    return quant__out_string(o, text, name.p, name.n);
+}
+
+QUANT__FN quant_result quant__out_u32(quant_gguf_out *o, quant__bytes *b, uint32_t v)
+{
+    uint8_t *p = quant__out_room(o, b, 4);
+    if (!p) return o->err.code;
+    quant__put32(p, v);
+    return QUANT_OK;
+}
+
+QUANT__FN quant_result quant__out_u64(quant_gguf_out *o, quant__bytes *b, uint64_t v)
+{
+    uint8_t *p = quant__out_room(o, b, 8);
+    if (!p) return o->err.code;
+    quant__put64(p, v);
+    return QUANT_OK;
+}
+
+/* Appends the key and the type of its value; for an array, elem_type and count too. */
+QUANT__FN quant_result quant__out_key(quant_gguf_out *o, quant_str key, uint32_t type,
+                                      uint32_t elem_type, uint64_t count)
+{
+    quant__bytes *b = &o->priv.kv;
+    if (!key.p || !key.n)
+        return quant__fail(&o->err, QUANT_E_ARG, o->n_kv, QUANT__TEXT("a key is empty"));
+    if (key.n > QUANT__MAX_KEY)
+        return quant__out_fail(o, QUANT_E_ARG, key, QUANT__TEXT("the key is over 65535 bytes"));
+    if (elem_type != QUANT_KV_STR && !quant__kv_size(elem_type))
+        return quant__out_fail(o, QUANT_E_ARG, key, QUANT__TEXT("no such value type"));
+    if (quant__out_name(o, &o->priv.keys, b, key) != QUANT_OK) return o->err.code;
+    if (quant__out_u32(o, b, type) != QUANT_OK) return o->err.code;
+    if (type != QUANT_KV_ARRAY) return QUANT_OK;
+    if (quant__out_u32(o, b, elem_type) != QUANT_OK) return o->err.code;
+    return quant__out_u64(o, b, count);
+}
+
+/* Appends numbers, which stand in src with swapped bytes or without. */
+QUANT__FN quant_result quant__out_numbers(quant_gguf_out *o, uint32_t type, const uint8_t *src,
+                                          uint64_t count, int swap)
+{
+    size_t size = quant__kv_size(type), i, j, n;
+    uint64_t bytes;
+    uint8_t *dst;
+    if (quant__mul64(&bytes, count, size)) bytes = UINT64_MAX;  /* fails for want of memory      */
+    dst = quant__out_room(o, &o->priv.kv, bytes);
+    if (!dst) return o->err.code;
+    n = (size_t)bytes;
+    if (type == QUANT_KV_BOOL) {
+        for (i = 0; i < n; i++) dst[i] = src[i] != 0;   /* the format knows 0 and 1 only         */
+    } else if (swap) {
+        for (i = 0; i < n; i += size)
+            for (j = 0; j < size; j++) dst[i + j] = src[i + size - 1 - j];
+    } else if (n) {
+        QUANT_MEMCPY(dst, src, n);
+    }
+    return QUANT_OK;
+}
+
+/* Appends values that stand in memory as the C types of quant_gguf_put. */
+QUANT__FN quant_result quant__out_values(quant_gguf_out *o, uint32_t type, const void *src,
+                                         uint64_t count)
+{
+    const uint8_t *p = (const uint8_t *)src;
+    uint16_t one = 1;
+    uint8_t low;                                        /* 0 on a big-endian machine             */
+    uint64_t i;
+    QUANT_MEMCPY(&low, &one, 1);
+    if (type != QUANT_KV_STR) return quant__out_numbers(o, type, p, count, !low);
+    for (i = 0; i < count; i++) {
+        quant_str s;
+        QUANT_MEMCPY(&s, p + (size_t)i * sizeof s, sizeof s);
+        if (!s.p && s.n) return quant__fail(&o->err, QUANT_E_ARG, i, QUANT__TEXT("no string"));
+        if (quant__out_string(o, &o->priv.kv, s.p, s.n) != QUANT_OK) return o->err.code;
+    }
+    return QUANT_OK;
+}
+
+/* Appends the strings of a reader's value, whose lengths have 4 or 8 bytes in either order. */
+QUANT__FN quant_result quant__out_strings(quant_gguf_out *o, const quant_kv *kv)
+{
+    uint32_t head = kv->layout & QUANT_LAYOUT_V1 ? 4 : 8;
+    uint64_t i, at = 0;
+    for (i = 0; i < kv->count; i++) {
+        const uint8_t *p = kv->raw + (size_t)at;
+        uint64_t n;
+        if (kv->raw_size - at < head) break;
+        n = quant__load(p, head, kv->layout & QUANT_LAYOUT_BIG_ENDIAN);
+        if (n > kv->raw_size - at - head) break;
+        if (quant__out_string(o, &o->priv.kv, (const char *)p + head, n) != QUANT_OK)
+            return o->err.code;
+        at += head + n;
+    }
+    if (i == kv->count && at == kv->raw_size) return QUANT_OK;
+    return quant__out_fail(o, QUANT_E_ARG, kv->key, QUANT__TEXT("the value has a wrong size"));
+}
+
+/* Ends a key that begins at `start` of kv.  The reader of the file believes general.alignment, so
+ * it must be what the offsets were made with. */
+QUANT__FN quant_result quant__out_key_done(quant_gguf_out *o, size_t start)
+{
+    static const char key[] = "general.alignment";
+    const uint8_t *p = o->priv.kv.p + start;
+    size_t n = sizeof key - 1;
+    if (quant__le64(p) == n && QUANT_MEMCMP(p + 8, key, n) == 0
+        && (quant__le32(p + 8 + n) != QUANT_KV_U32
+            || quant__le32(p + 12 + n) != o->priv.alignment))
+        return quant__out_fail(o, QUANT_E_ARG, quant__out_str(key),
+                               QUANT__TEXT("differs from the alignment of quant_gguf_begin"));
+    o->n_kv++;
+    return QUANT_OK;
+}
+
+QUANT_API quant_result quant_gguf_begin(quant_gguf_out *o, quant_sink sink, uint32_t alignment,
+                                        const quant_alloc *a)
+{
+    QUANT_MEMSET(o, 0, sizeof *o);
+    if (alignment == 0) alignment = 32;
+    o->priv.sink = sink;
+    o->priv.alloc = quant__get_alloc(a);
+    o->priv.alignment = alignment;
+    o->priv.state = QUANT__OUT_NAMES;
+    if (!sink.write) return quant__fail(&o->err, QUANT_E_ARG, 0, QUANT__TEXT("no sink"));
+    if (alignment < 8 || alignment > 65536 || (alignment & (alignment - 1)))
+        return quant__fail(&o->err, QUANT_E_ARG, 0,
+                           QUANT__TEXT("the alignment is no power of two from 8 to 65536"));
+    if (alignment == 32) return QUANT_OK;
+    return quant_gguf_put_u32(o, "general.alignment", alignment);
+}
+
+QUANT_API quant_result quant_gguf_put(quant_gguf_out *o, const char *key, uint32_t type,
+                                      const void *value)
+{
+    size_t start = o->priv.kv.n;
+    if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
+    if (quant__out_key(o, quant__out_str(key), type, type, 1) != QUANT_OK) return o->err.code;
+    if (!value)
+        return quant__out_fail(o, QUANT_E_ARG, quant__out_str(key), QUANT__TEXT("no value"));
+    if (quant__out_values(o, type, value, 1) != QUANT_OK) return o->err.code;
+    return quant__out_key_done(o, start);
+}
+
+QUANT_API quant_result quant_gguf_put_array(quant_gguf_out *o, const char *key,
+                                            uint32_t elem_type, const void *elems,
+                                            uint64_t count)
+{
+    size_t start = o->priv.kv.n;
+    quant_str k = quant__out_str(key);
+    if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
+    if (quant__out_key(o, k, QUANT_KV_ARRAY, elem_type, count) != QUANT_OK) return o->err.code;
+    if (!elems && count) return quant__out_fail(o, QUANT_E_ARG, k, QUANT__TEXT("no value"));
+    if (quant__out_values(o, elem_type, elems, count) != QUANT_OK) return o->err.code;
+    return quant__out_key_done(o, start);
+}
+
+QUANT_API quant_result quant_gguf_put_u32(quant_gguf_out *o, const char *key, uint32_t v)
+{
+    return quant_gguf_put(o, key, QUANT_KV_U32, &v);
+}
+
+QUANT_API quant_result quant_gguf_put_str(quant_gguf_out *o, const char *key, const char *v)
+{
+    quant_str s = quant__out_str(v);
+    return quant_gguf_put(o, key, QUANT_KV_STR, v ? &s : NULL);
+}
+
+QUANT_API quant_result quant_gguf_put_kv(quant_gguf_out *o, const quant_kv *kv)
+{
+    size_t start = o->priv.kv.n;
+    uint32_t elem;
+    uint64_t bytes;
+    if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
+    if (!kv) return quant__fail(&o->err, QUANT_E_ARG, o->n_kv, QUANT__TEXT("no value"));
+    elem = kv->type == QUANT_KV_ARRAY ? kv->elem_type : kv->type;
+    if (quant__out_key(o, kv->key, kv->type, elem, kv->count) != QUANT_OK) return o->err.code;
+    if (quant__mul64(&bytes, kv->count, quant__kv_size(elem))
+        || (elem != QUANT_KV_STR && bytes != kv->raw_size) || (!kv->raw && kv->raw_size)
+        || (kv->type != QUANT_KV_ARRAY && kv->count != 1))
+        return quant__out_fail(o, QUANT_E_ARG, kv->key, QUANT__TEXT("the value has a wrong size"));
+    if (elem == QUANT_KV_STR) quant__out_strings(o, kv);
+    else quant__out_numbers(o, elem, kv->raw, kv->count,
+                            (kv->layout & QUANT_LAYOUT_BIG_ENDIAN) != 0);
+    return o->err.code != QUANT_OK ? o->err.code : quant__out_key_done(o, start);
+}
+
+/* Bytes of a tensor's data, or NULL in *bad; else what is wrong with its shape. */
+QUANT__FN uint64_t quant__out_tensor_size(const quant_type_info *i, const uint64_t *ne,
+                                          uint32_t n_dims, const char **bad)
+{
+    uint64_t n = 1, size = 0;
+    uint32_t d;
+    *bad = QUANT__TEXT("a tensor has 1 to 4 dimensions");
+    if (!ne || n_dims < 1 || n_dims > 4) return 0;
+    *bad = QUANT__TEXT("a dimension is 0");
+    for (d = 0; d < n_dims; d++) if (!ne[d]) return 0;
+    *bad = QUANT__TEXT("the rows are no multiple of the type's block");
+    if (ne[0] % i->block_len) return 0;
+    *bad = QUANT__TEXT("the tensor is too large");
+    for (d = 0; d < n_dims; d++) if (quant__mul64(&n, n, ne[d])) return 0;
+    if (n > INT64_MAX || quant__mul64(&size, n / i->block_len, i->block_size)) return 0;
+    *bad = NULL;
+    return size;
+}
+
+QUANT_API quant_result quant_gguf_put_tensor(quant_gguf_out *o, const char *name, quant_type t,
+                                             const uint64_t *ne, uint32_t n_dims)
+{
+    const quant_type_info *i = quant_type_get(t);
+    quant__bytes *b = &o->priv.info;
+    quant_str s = quant__out_str(name);
+    const char *bad;
+    uint64_t size, padded, end;
+    uint32_t d;
+    uint8_t *p;
+    if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
+    if (s.n < 1 || s.n > QUANT__MAX_NAME)
+        return quant__out_fail(o, QUANT_E_ARG, s,
+                               QUANT__TEXT("a tensor's name has 1 to 63 bytes"));
+    if (!i || !i->block_len)
+        return quant__out_fail(o, QUANT_E_TYPE, s, QUANT__TEXT("no such tensor type"));
+    size = quant__out_tensor_size(i, ne, n_dims, &bad);
+    if (bad) return quant__out_fail(o, QUANT_E_ARG, s, bad);
+    if (quant__pad64(&padded, size, o->priv.alignment)
+        || quant__add64(&end, o->priv.data_size, padded) || end > INT64_MAX)
+        return quant__out_fail(o, QUANT_E_ARG, s, QUANT__TEXT("the tensors are too large"));
+    if (quant__out_name(o, &o->priv.names, b, s) != QUANT_OK) return o->err.code;
+    if (quant__out_u32(o, b, n_dims) != QUANT_OK) return o->err.code;
+    for (d = 0; d < n_dims; d++)
+        if (quant__out_u64(o, b, ne[d]) != QUANT_OK) return o->err.code;
+    if (quant__out_u32(o, b, t) != QUANT_OK) return o->err.code;
+    if (quant__out_u64(o, b, o->priv.data_size) != QUANT_OK) return o->err.code;
+    p = quant__out_room(o, &o->priv.sizes, sizeof size);
+    if (!p) return o->err.code;
+    QUANT_MEMCPY(p, &size, sizeof size);
+    o->priv.data_size = end;
+    o->priv.rest += size;
+    o->n_tensors++;
+    return QUANT_OK;
+}
+
+QUANT__FN quant_result quant__out_send(quant_gguf_out *o, const uint8_t *p, size_t n)
+{
+    size_t got = n ? o->priv.sink.write(o->priv.sink.user, p, n) : 0;
+    o->written += got < n ? got : n;
+    if (got >= n) return QUANT_OK;
+    return quant__fail(&o->err, QUANT_E_IO, o->written, QUANT__TEXT("the sink failed"));
+}
+
+/* Sends zeros up to the next multiple of the alignment. */
+QUANT__FN quant_result quant__out_pad(quant_gguf_out *o)
+{
+    static const uint8_t zeros[256] = { 0 };
+    size_t over = (size_t)(o->written & (o->priv.alignment - 1));
+    size_t n = over ? o->priv.alignment - over : 0;
+    while (n) {
+        size_t take = n < sizeof zeros ? n : sizeof zeros;
+        if (quant__out_send(o, zeros, take) != QUANT_OK) return o->err.code;
+        n -= take;
+    }
+    return QUANT_OK;
+}
+
+/* Takes the bytes of the current tensor from the list. */
+QUANT__FN void quant__out_next(quant_gguf_out *o)
+{
+    if (o->priv.tensor >= o->n_tensors) return;
+    QUANT_MEMCPY(&o->priv.left, o->priv.sizes.p + (size_t)o->priv.tensor * sizeof(uint64_t),
+                 sizeof(uint64_t));
+}
+
+/* Frees what only the header needs. */
+QUANT__FN void quant__out_free_names(quant_gguf_out *o)
+{
+    quant__out_free(o, &o->priv.kv);
+    quant__out_free(o, &o->priv.info);
+    quant__out_free(o, &o->priv.keys.at);
+    quant__out_free(o, &o->priv.keys.slots);
+    quant__out_free(o, &o->priv.names.at);
+    quant__out_free(o, &o->priv.names.slots);
+}
+
+QUANT_API quant_result quant_gguf_header(quant_gguf_out *o)
+{
+    static const uint8_t magic[4] = { 'G', 'G', 'U', 'F' };
+    uint8_t head[24];
+    if (quant__out_ready(o, QUANT__OUT_NAMES) != QUANT_OK) return o->err.code;
+    QUANT_MEMCPY(head, magic, 4);
+    quant__put32(head + 4, 3);
+    quant__put64(head + 8, o->n_tensors);
+    quant__put64(head + 16, o->n_kv);
+    if (quant__out_send(o, head, sizeof head) != QUANT_OK) return o->err.code;
+    if (quant__out_send(o, o->priv.kv.p, o->priv.kv.n) != QUANT_OK) return o->err.code;
+    if (quant__out_send(o, o->priv.info.p, o->priv.info.n) != QUANT_OK) return o->err.code;
+    if (quant__out_pad(o) != QUANT_OK) return o->err.code;
+    quant__out_free_names(o);
+    o->priv.state = QUANT__OUT_DATA;
+    quant__out_next(o);
+    return QUANT_OK;
+}
+
+QUANT_API quant_result quant_gguf_write(quant_gguf_out *o, const void *src, size_t n)
+{
+    const uint8_t *p = (const uint8_t *)src;
+    if (quant__out_ready(o, QUANT__OUT_DATA) != QUANT_OK) return o->err.code;
+    if (n > o->priv.rest)
+        return quant__fail_size(&o->err, QUANT_E_ARG, o->written,
+                                QUANT__TEXT("more data than the tensors have"), n, o->priv.rest);
+    while (n) {
+        size_t take = n < o->priv.left ? n : (size_t)o->priv.left;
+        if (quant__out_send(o, p, take) != QUANT_OK) return o->err.code;
+        p += take;
+        n -= take;
+        o->priv.rest -= take;
+        o->priv.left -= take;
+        if (o->priv.left) continue;
+        if (quant__out_pad(o) != QUANT_OK) return o->err.code;
+        o->priv.tensor++;
+        quant__out_next(o);
+    }
+    return QUANT_OK;
+}
+
+QUANT_API quant_result quant_gguf_end(quant_gguf_out *o)
+{
+    quant_result r = quant__out_ready(o, QUANT__OUT_DATA);
+    if (r == QUANT_OK && o->priv.rest)
+        r = quant__fail(&o->err, QUANT_E_STATE, o->written,
+                        QUANT__TEXT("bytes of the tensors are missing"));
+    if (o->priv.state == QUANT__OUT_NAMES || o->priv.state == QUANT__OUT_DATA) {
+        quant__out_free_names(o);
+        quant__out_free(o, &o->priv.sizes);
+    }
+    o->priv.state = QUANT__OUT_ENDED;
+    return r;
+}
+#endif /* QUANT_NO_GGUF_WRITE */
 
 /* >>imatrix-impl ---------------------------------------------------------------------------------
- * Importance files. */
+ * Importance files.  Both forms are read twice by the same text: first with carve.base NULL, which
+ * checks the structure and sums up the memory, then into the one allocation.  The second pass checks
+ * all of it again and keeps within that memory: a mapped file may change under it.
+ *
+ * .dat, little-endian, no magic:  i32 entries
+ *     per entry  i32 n, name [n], i32 calls, i32 values, f32 [values]     E[x^2] * calls
+ *     optional   i32 chunks, i32 n, name of the dataset [n]
+ * GGUF, general.type = "imatrix":  per weight tensor NAME two F32 tensors
+ *     NAME.in_sum2 [cols x mats]  sums of squares       NAME.counts [1 x mats]  tokens */
+#ifndef QUANT_NO_GGUF
+typedef struct quant__importance {
+    quant_imatrix  *m;
+    quant__carve    carve;
+    const uint8_t  *data;           /* .dat: the file ...                                       */
+    uint64_t        size, at;       /* ... and the reading position                             */
+    const quant_gguf *g;            /* GGUF, else NULL                                          */
+    uint64_t        max_entries, max_string;
+} quant__importance;
+
+/* Fails at .dat position `at` and names an entry. */
+QUANT__FN quant_result quant__importance_fail(quant__importance *s, quant_result code,
+                                              quant_str name, uint64_t at, const char *what)
+{
+    quant__fail(&s->m->err, code, at, what);
+    quant__fail_name(&s->m->err, name.p, name.n);
+    return code;
+}
+
+/* Takes memory; in the second pass no more than the first one summed up. */
+QUANT__FN void *quant__importance_take(quant__importance *s, uint64_t count, size_t size)
+{
+    void *p = quant__take(&s->carve, count, size);
+    if (s->carve.base && s->carve.used > s->m->priv.heap_size) s->carve.overflow = 1;
+    return s->carve.overflow ? NULL : p;
+}
+
+QUANT__FN quant_result quant__importance_changed(quant__importance *s)
+{
+    return quant__fail(&s->m->err, QUANT_E_FORMAT, s->at,
+                       QUANT__TEXT("the file changed while it was read"));
+}
+
+/* Copies a string into the allocation. */
+QUANT__FN quant_str quant__importance_str(quant__importance *s, const char *p, size_t n)
+{
+    quant_str r;
+    char *dst = (char *)quant__importance_take(s, n, 1);
+    if (dst && n) QUANT_MEMCPY(dst, p, n);
+    r.p = dst;
+    r.n = n;
+    return r;
+}
+
+/* Takes the entries and their index. */
+QUANT__FN void quant__importance_tables(quant__importance *s, size_t n)
+{
+    quant_imatrix *m = s->m;
+    m->n_entries = n;
+    m->priv.n_slots = quant__name_slots(n);
+    m->entries = (quant_imatrix_entry *)quant__importance_take(s, n, sizeof *m->entries);
+    m->priv.slots = (uint32_t *)quant__importance_take(s, m->priv.n_slots, sizeof(uint32_t));
+    if (m->priv.slots) QUANT_MEMSET(m->priv.slots, 0, m->priv.n_slots * sizeof(uint32_t));
+}
+
+/* Puts entry i, whose values are set, into the index. */
+QUANT__FN quant_result quant__importance_add(quant__importance *s, size_t i, uint64_t at)
+{
+    quant_imatrix *m = s->m;
+    int bad = quant__name_add(m->priv.slots, m->priv.n_slots, m->entries, sizeof *m->entries, i);
+    if (bad == 1)
+        return quant__importance_fail(s, QUANT_E_FORMAT, m->entries[i].name, at,
+                                      QUANT__TEXT("the entry is there twice"));
+    if (bad)
+        return quant__importance_fail(s, QUANT_E_LIMIT, m->entries[i].name, at,
+                                      QUANT__TEXT("too many names share a hash"));
+    return QUANT_OK;
+}
+
+/* From little-endian bytes to means, in place; count 0 leaves sums as they are.  Returns the index
+ * of the first value that is no importance (not finite or negative), or n. */
+QUANT__FN uint64_t quant__importance_means(float *v, uint64_t n, float count)
+{
+    uint64_t i;
+    for (i = 0; i < n; i++) {
+        uint8_t b[4];
+        float x;
+        QUANT_MEMCPY(b, v + (size_t)i, 4);
+        x = quant__float(quant__le32(b));
+        if (!quant__finite(x) || x < 0) return i;
+        if (count > 0) x /= count;
+        if (!quant__finite(x)) return i;                /* a count far below 1                   */
+        v[(size_t)i] = x;
+    }
+    return n;
+}
+
+QUANT__FN quant_result quant__dat_i32(quant__importance *s, quant_str name, int32_t *v)
+{
+    if (s->size - s->at < 4) {
+        quant__importance_fail(s, QUANT_E_SHORT, name, s->at, QUANT__TEXT("the file is too short"));
+        s->m->err.need = s->at + 4;
+        s->m->err.have = s->size;
+        return QUANT_E_SHORT;
+    }
+    *v = (int32_t)quant__le32(s->data + (size_t)s->at);
+    s->at += 4;
+    return QUANT_OK;
+}
+
+/* A length: i32 from min to max, with `unit` bytes behind it for each. */
+QUANT__FN quant_result quant__dat_length(quant__importance *s, quant_str name, int32_t min,
+                                         uint64_t max, uint64_t unit, uint64_t *n)
+{
+    int32_t v;
+    uint64_t at = s->at;
+    quant_result r = quant__dat_i32(s, name, &v);
+    if (r != QUANT_OK) return r;
+    if (v < min)
+        return quant__importance_fail(s, QUANT_E_FORMAT, name, at,
+                                      QUANT__TEXT("not an importance file: a length of 0 or "
+                                                  "below"));
+    *n = (uint64_t)v;                                   /* below 2^31, so n unit fits            */
+    if (*n > max)
+        return quant__fail_size(&s->m->err, QUANT_E_LIMIT, at,
+                                QUANT__TEXT("a length is over the limit, or this is no "
+                                            "importance file"), *n, max);
+    if (*n * unit <= s->size - s->at) return QUANT_OK;
+    quant__importance_fail(s, QUANT_E_SHORT, name, at, QUANT__TEXT("the file is too short"));
+    s->m->err.need = s->at + *n * unit;
+    s->m->err.have = s->size;
+    return QUANT_E_SHORT;
+}
+
+/* Entry i of a .dat file. */
+QUANT__FN quant_result quant__dat_entry(quant__importance *s, size_t i)
+{
+    quant_imatrix_entry e;
+    quant_str none = { NULL, 0 }, name;
+    uint64_t start = s->at, n, k;
+    int32_t calls;
+    float *values;
+    quant_result r = quant__dat_length(s, none, 1, s->max_string, 1, &n);
+    if (r != QUANT_OK) return r;
+    name.p = (const char *)s->data + (size_t)s->at;
+    name.n = (size_t)n;
+    s->at += n;
+    r = quant__dat_i32(s, name, &calls);
+    if (r != QUANT_OK) return r;
+    if (calls < 0)
+        return quant__importance_fail(s, QUANT_E_FORMAT, name, s->at - 4,
+                                      QUANT__TEXT("the number of calls is negative"));
+    r = quant__dat_length(s, name, 1, INT32_MAX, 4, &n);
+    if (r != QUANT_OK) return r;
+    e.name = quant__importance_str(s, name.p, name.n);
+    e.values = values = (float *)quant__importance_take(s, n, sizeof(float));
+    e.size = n;
+    e.mats = 1;
+    e.empty = 0;
+    if (s->carve.base) {
+        if (s->carve.overflow) return quant__importance_changed(s);
+        QUANT_MEMCPY(values, s->data + (size_t)s->at, (size_t)n * 4);
+        k = quant__importance_means(values, n, (float)calls);
+        if (k < n)
+            return quant__importance_fail(s, QUANT_E_NUMERIC, name, s->at + 4 * k,
+                                          QUANT__TEXT("a value is not finite or is negative"));
+        /* never called: without this, all weights of the matrix would count nothing */
+        for (k = 0; calls == 0 && k < n && values[(size_t)k] == 0; k++) {}
+        if (calls == 0 && k == n) {
+            e.empty = 1;
+            for (k = 0; k < n; k++) values[(size_t)k] = 1;
+        }
+        s->m->entries[i] = e;
+        r = quant__importance_add(s, i, start);
+    }
+    s->at += n * 4;
+    return r;
+}
+
+QUANT__FN quant_result quant__dat_read(quant__importance *s)
+{
+    quant_str none = { NULL, 0 };
+    int32_t chunks;
+    uint64_t n;
+    size_t i;
+    quant_result r;
+    s->at = 0;
+    r = quant__dat_length(s, none, 1, s->max_entries, 17, &n);  /* 17: the shortest entry        */
+    if (r != QUANT_OK) return r;
+    quant__importance_tables(s, (size_t)n);
+    for (i = 0; i < n; i++) {
+        r = quant__dat_entry(s, i);
+        if (r != QUANT_OK) return r;
+    }
+    if (s->at == s->size) return QUANT_OK;              /* files before 2024-03 end here         */
+    r = quant__dat_i32(s, none, &chunks);
+    if (r != QUANT_OK) return r;
+    if (chunks < 0)
+        return quant__fail(&s->m->err, QUANT_E_FORMAT, s->at - 4,
+                           QUANT__TEXT("the number of chunks is negative"));
+    s->m->n_chunks = (uint64_t)chunks;
+    if (s->at == s->size) return QUANT_OK;
+    r = quant__dat_length(s, none, 0, s->max_string, 1, &n);
+    if (r != QUANT_OK) return r;
+    s->m->dataset = quant__importance_str(s, (const char *)s->data + (size_t)s->at, (size_t)n);
+    if (s->carve.base && s->carve.overflow) return quant__importance_changed(s);
+    return QUANT_OK;
+}
+
+/* 1 if the tensor is called NAME + suffix; its NAME. */
+QUANT__FN int quant__importance_base(const quant_tensor *t, const char *suffix, quant_str *base)
+{
+    size_t n = quant__strlen(suffix);
+    base->p = t->name.p;
+    base->n = 0;
+    if (t->name.n < n || QUANT_MEMCMP(t->name.p + (t->name.n - n), suffix, n) != 0) return 0;
+    base->n = t->name.n - n;
+    return 1;
+}
+
+/* The other tensor of a pair, or NULL: it has no such name or is not of F32. */
+QUANT__FN const quant_tensor *quant__importance_partner(const quant_gguf *g, quant_str base,
+                                                        const char *suffix)
+{
+    char name[80];
+    const quant_tensor *t;
+    size_t n = quant__strlen(suffix);
+    if (base.n > sizeof name - 1 - n) return NULL;
+    QUANT_MEMCPY(name, base.p, base.n);
+    QUANT_MEMCPY(name + base.n, suffix, n + 1);
+    t = quant_gguf_find_tensor(g, name);
+    return t && t->type == QUANT_F32 ? t : NULL;
+}
+
+/* Reads entry i's matrices: sums of squares, divided by the tokens that each matrix saw. */
+QUANT__FN quant_result quant__importance_fill(quant__importance *s, quant_imatrix_entry *e,
+                                              float *values, const quant_tensor *sums,
+                                              const quant_tensor *counts)
+{
+    uint64_t cols = sums->ne[0], mat, k;
+    for (mat = 0; mat < e->mats; mat++) {
+        float *v = values + (size_t)(mat * cols), count;
+        quant_result r = quant_gguf_read(s->g, counts, &count, mat * 4, 4);
+        if (r == QUANT_OK)
+            r = quant_gguf_read(s->g, sums, v, mat * cols * 4, (size_t)cols * 4);
+        if (r != QUANT_OK)
+            return quant__importance_fail(s, r, e->name, sums->offset,
+                                          QUANT__TEXT("the values cannot be read"));
+        if (quant__importance_means(&count, 1, 0) == 0)
+            return quant__importance_fail(s, QUANT_E_NUMERIC, e->name, counts->offset + mat * 4,
+                                          QUANT__TEXT("a count is not finite or is negative"));
+        k = quant__importance_means(v, cols, count);
+        if (k < cols)
+            return quant__importance_fail(s, QUANT_E_NUMERIC, e->name,
+                                          sums->offset + (mat * cols + k) * 4,
+                                          QUANT__TEXT("a value is not finite or is negative"));
+        if (count > 0) continue;
+        e->empty++;
+        for (k = 0; k < cols; k++) v[(size_t)k] = 1;
+    }
+    return QUANT_OK;
+}
+
+/* Entry i: the tensor `sums` and its counts. */
+QUANT__FN quant_result quant__importance_pair(quant__importance *s, size_t i, quant_str base,
+                                              const quant_tensor *sums)
+{
+    const quant_tensor *counts = quant__importance_partner(s->g, base, ".counts");
+    quant_imatrix_entry e;
+    quant_result r;
+    float *values;
+    uint64_t mats, have, d;
+    if (!base.n)
+        return quant__importance_fail(s, QUANT_E_FORMAT, sums->name, sums->offset,
+                                      QUANT__TEXT("the name of a weight tensor is empty"));
+    if (sums->type != QUANT_F32)
+        return quant__importance_fail(s, QUANT_E_FORMAT, sums->name, sums->offset,
+                                      QUANT__TEXT("the tensor is not of F32"));
+    if (!counts)
+        return quant__importance_fail(s, QUANT_E_FORMAT, sums->name, sums->offset,
+                                      QUANT__TEXT("no F32 tensor .counts belongs to it"));
+    mats = sums->size / 4 / sums->ne[0];                /* the reader checked size and ne        */
+    have = 1;
+    for (d = 0; d < 4; d++) if (quant__mul64(&have, have, counts->ne[d])) have = 0;
+    if (have != mats)
+        return quant__importance_fail(s, QUANT_E_FORMAT, counts->name, counts->offset,
+                                      QUANT__TEXT("not one count for each matrix"));
+    e.name = quant__importance_str(s, base.p, base.n);
+    e.size = sums->size / 4;
+    e.mats = mats;
+    e.empty = 0;
+    e.values = values = (float *)quant__importance_take(s, e.size, sizeof(float));
+    if (!s->carve.base) return QUANT_OK;
+    if (s->carve.overflow || i >= s->m->n_entries) return quant__importance_changed(s);
+    r = quant__importance_fill(s, &e, values, sums, counts);
+    if (r != QUANT_OK) return r;
+    s->m->entries[i] = e;
+    return quant__importance_add(s, i, sums->offset);
+}
+
+QUANT__FN quant_result quant__importance_gguf(quant__importance *s)
+{
+    const quant_gguf *g = s->g;
+    quant_str str, base;
+    size_t i, n = 0;
+    quant_result r;
+    if (quant_gguf_get_str(g, "general.type", &str) != QUANT_OK || !quant__same(str, "imatrix", 7))
+        return quant__fail(&s->m->err, QUANT_E_FORMAT, 0,
+                           QUANT__TEXT("not an importance file: general.type is not imatrix"));
+    for (i = 0; i < g->n_tensors; i++)
+        n += (size_t)quant__importance_base(&g->tensors[i], ".in_sum2", &base);
+    if (!n) return quant__fail(&s->m->err, QUANT_E_FORMAT, 0, QUANT__TEXT("no tensor .in_sum2"));
+    quant__importance_tables(s, n);
+    if (quant_kv_str(quant_gguf_find(g, "imatrix.datasets"), 0, NULL, &str) == QUANT_OK)
+        s->m->dataset = quant__importance_str(s, str.p, str.n);
+    if (quant_gguf_get_u64(g, "imatrix.chunk_count", &s->m->n_chunks) != QUANT_OK)
+        s->m->n_chunks = 0;
+    for (i = n = 0; i < g->n_tensors; i++) {
+        const quant_tensor *t = &g->tensors[i];
+        if (quant__importance_base(t, ".counts", &base)
+            && !quant__importance_partner(g, base, ".in_sum2"))
+            return quant__importance_fail(s, QUANT_E_FORMAT, t->name, t->offset,
+                                          QUANT__TEXT("no F32 tensor .in_sum2 belongs to it"));
+        if (!quant__importance_base(t, ".in_sum2", &base)) continue;
+        r = quant__importance_pair(s, n++, base, t);
+        if (r != QUANT_OK) return r;
+    }
+    if (s->carve.base && (s->carve.overflow || n != s->m->n_entries))
+        return quant__importance_changed(s);
+    return QUANT_OK;
+}
+
+/* Both passes.  On failure m->err is set and the memory is left to quant_imatrix_close. */
+QUANT__FN quant_result quant__importance_read(quant__importance *s)
+{
+    quant_imatrix *m = s->m;
+    quant_result r = s->g ? quant__importance_gguf(s) : quant__dat_read(s);
+    if (r != QUANT_OK) return r;
+    if (s->carve.overflow)
+        return quant__fail(&m->err, QUANT_E_MEMORY, 0, QUANT__TEXT("larger than the memory"));
+    m->priv.heap_size = s->carve.used;
+    m->priv.heap = m->priv.alloc.alloc(m->priv.alloc.user, m->priv.heap_size);
+    if (!m->priv.heap) return quant__fail(&m->err, QUANT_E_MEMORY, 0, QUANT__TEXT("out of memory"));
+    s->carve.base = (uint8_t *)m->priv.heap;
+    s->carve.used = 0;
+    return s->g ? quant__importance_gguf(s) : quant__dat_read(s);
+}
+
+QUANT_API quant_result quant_imatrix_open(quant_imatrix *m, const void *data, size_t size,
+                                          const quant_alloc *a, const quant_limits *limits)
+{
+    quant__importance s;
+    quant_gguf g;
+    quant_result r;
+    QUANT_MEMSET(m, 0, sizeof *m);
+    QUANT_MEMSET(&s, 0, sizeof s);
+    m->priv.alloc = quant__get_alloc(a);
+    s.m = m;
+    s.data = (const uint8_t *)data;
+    s.size = size;
+    s.max_entries = limits && limits->max_tensors ? limits->max_tensors : (uint64_t)1 << 20;
+    s.max_string = limits && limits->max_string ? limits->max_string : (uint64_t)1 << 30;
+    if (s.max_entries > 1u << 29) s.max_entries = 1u << 29;     /* quant__name_slots             */
+    if (size >= 4 && QUANT_MEMCMP(data, "GGUF", 4) == 0) {
+        r = quant_gguf_open(&g, data, size, a, limits);
+        s.g = &g;
+        if (r == QUANT_OK) r = quant__importance_read(&s);
+        else m->err = g.err;
+        quant_gguf_close(&g);
+    } else {
+        r = quant__importance_read(&s);
+    }
+    if (r != QUANT_OK) {
+        quant_error e = m->err;
+        quant_imatrix_close(m);
+        m->err = e;
+    }
+    return r;
+}
+
+QUANT_API void quant_imatrix_close(quant_imatrix *m)
+{
+    if (m->priv.heap) m->priv.alloc.free(m->priv.alloc.user, m->priv.heap, m->priv.heap_size);
+    QUANT_MEMSET(m, 0, sizeof *m);
+}
+
+QUANT_API quant_result quant_imatrix_find(const quant_imatrix *m, const float **out,
+                                          quant_str name, uint64_t cols, uint64_t mat,
+                                          uint64_t mats)
+{
+    const quant_imatrix_entry *e;
+    uint64_t size;
+    size_t i;
+    *out = NULL;
+    if (mat >= mats) return QUANT_E_ARG;
+    i = quant__name_find(m->priv.slots, m->priv.n_slots, m->entries, sizeof *m->entries, name.p,
+                         name.n, NULL);
+    if (i == QUANT__NONE) return QUANT_OK;
+    e = &m->entries[i];
+    /* the .dat form has all experts in one vector; else the matrices must be the same */
+    if (quant__mul64(&size, cols, mats) || e->size != size || (e->mats != 1 && e->mats != mats))
+        return QUANT_E_FORMAT;
+    *out = e->values + (size_t)(mat * cols);
+    return QUANT_OK;
+}
+#endif /* QUANT_NO_GGUF */
 
 /* >>split-impl -----------------------------------------------------------------------------------
  * Models in several files. */
+#ifndef QUANT_NO_GGUF
+typedef struct quant__set_tensor {
+    quant_str           name;       /* first member: the name index relies on it                */
+    const quant_tensor *tensor;
+    size_t              shard;
+} quant__set_tensor;
+
+enum { QUANT__SPLIT_TAIL = 20, QUANT__SPLIT_MAX = 65535 };      /* "-00001-of-00003.gguf"        */
+
+QUANT__FN void quant__split_digits(char *p, uint32_t v)
+{
+    int i;
+    for (i = 4; i >= 0; i--, v /= 10) p[i] = (char)('0' + v % 10);
+}
+
+QUANT_API size_t quant_split_name(char *buf, size_t size, const char *prefix, uint32_t no,
+                                  uint32_t count)
+{
+    size_t n = quant__strlen(prefix);
+    char *p = buf + n;
+    if (no >= count || count > QUANT__SPLIT_MAX) return 0;
+    if (size <= QUANT__SPLIT_TAIL || n > size - QUANT__SPLIT_TAIL - 1) return 0;
+    QUANT_MEMCPY(buf, prefix, n);
+    QUANT_MEMCPY(p, "-00000-of-00000.gguf", QUANT__SPLIT_TAIL + 1);
+    quant__split_digits(p + 1, no + 1);
+    quant__split_digits(p + 10, count);
+    return n + QUANT__SPLIT_TAIL;
+}
+
+QUANT_API int quant_split_parse(const char *path, size_t *prefix_len, uint32_t *no,
+                                uint32_t *count)
+{
+    size_t n = quant__strlen(path), i;
+    uint32_t v[2] = { 0, 0 };
+    const char *p;
+    if (n < QUANT__SPLIT_TAIL) return 0;
+    p = path + (n - QUANT__SPLIT_TAIL);
+    if (p[0] != '-' || QUANT_MEMCMP(p + 6, "-of-", 4) != 0
+        || QUANT_MEMCMP(p + 15, ".gguf", 5) != 0) return 0;
+    for (i = 0; i < 10; i++) {
+        char c = p[i < 5 ? 1 + i : 5 + i];
+        if (c < '0' || c > '9') return 0;
+        v[i / 5] = v[i / 5] * 10 + (uint32_t)(c - '0');
+    }
+    if (v[0] < 1 || v[0] > v[1] || v[1] > QUANT__SPLIT_MAX) return 0;
+    if (prefix_len) *prefix_len = n - QUANT__SPLIT_TAIL;
+    if (no) *no = v[0] - 1;
+    if (count) *count = v[1];
+    return 1;
+}
+
+/* Fails at shard i, with "shard 2 of 3" as the name. */
+QUANT__FN quant_result quant__set_fail(quant_set *s, quant_result code, size_t i, uint64_t no,
+                                       uint64_t count, const char *what)
+{
+    quant__line l;
+    quant__fail(&s->err, code, i, what);
+    l.p = s->err.name;
+    l.size = sizeof s->err.name;
+    l.n = 0;
+    quant__line_text(&l, "shard ");
+    quant__line_number(&l, no < UINT64_MAX ? no + 1 : no);
+    quant__line_text(&l, " of ");
+    quant__line_number(&l, count);
+    l.p[l.n] = 0;
+    return code;
+}
+
+/* Checks the split keys of shard i; total is the number of tensors in all given shards. */
+QUANT__FN quant_result quant__set_check(quant_set *s, size_t i, uint64_t total)
+{
+    const quant_gguf *g = &s->shards[i];
+    const char *what;
+    uint64_t n = s->n_shards, no = 0, count = 1, tensors = total;
+    quant_result r = quant_gguf_get_u64(g, "split.count", &count);
+    if (r == QUANT_E_NOT_FOUND && n == 1) return QUANT_OK;
+    what = QUANT__TEXT("split.count is missing or no number: not a part of a split model");
+    if (r != QUANT_OK) return quant__set_fail(s, QUANT_E_FORMAT, i, i, n, what);
+    what = QUANT__TEXT("split.no is missing or no number");
+    r = quant_gguf_get_u64(g, "split.no", &no);
+    if (r != QUANT_OK && (n > 1 || count > 1 || r != QUANT_E_NOT_FOUND))
+        return quant__set_fail(s, QUANT_E_FORMAT, i, i, n, what);
+    if (count != n) {
+        what = QUANT__TEXT("split.count is not the number of shards given: give all shards of one "
+                           "model");
+        return quant__set_fail(s, QUANT_E_ARG, i, no, count, what);
+    }
+    if (no != i) {
+        what = QUANT__TEXT("split.no is not its place: give the shards in order, each once");
+        return quant__set_fail(s, QUANT_E_ARG, i, no, count, what);
+    }
+    r = quant_gguf_get_u64(g, "split.tensors.count", &tensors);
+    if (r != QUANT_OK && r != QUANT_E_NOT_FOUND)
+        return quant__set_fail(s, QUANT_E_FORMAT, i, no, count,
+                               QUANT__TEXT("split.tensors.count is no number"));
+    if (tensors != total)
+        return quant__set_fail(s, QUANT_E_FORMAT, i, no, count,
+                               QUANT__TEXT("split.tensors.count is not the number of tensors in "
+                                           "the shards: they are of different models"));
+    return QUANT_OK;
+}
+
+/* Lists all tensors and puts them into the index. */
+QUANT__FN quant_result quant__set_fill(quant_set *s)
+{
+    size_t i, k, n = 0;
+    for (i = 0; i < s->n_shards; i++) {
+        for (k = 0; k < s->shards[i].n_tensors; k++, n++) {
+            quant__set_tensor *t = &s->priv.tensors[n];
+            int bad;
+            t->tensor = &s->shards[i].tensors[k];
+            t->name = t->tensor->name;
+            t->shard = i;
+            bad = quant__name_add(s->priv.slots, s->priv.n_slots, s->priv.tensors, sizeof *t, n);
+            if (!bad) continue;
+            quant__fail(&s->err, bad == 1 ? QUANT_E_FORMAT : QUANT_E_LIMIT, i,
+                        bad == 1 ? QUANT__TEXT("the tensor is in the shards twice")
+                                 : QUANT__TEXT("too many names share a hash"));
+            quant__fail_name(&s->err, t->name.p, t->name.n);
+            return s->err.code;
+        }
+    }
+    return QUANT_OK;
+}
+
+/* Takes the list and the index. */
+QUANT__FN void quant__set_carve(quant_set *s, quant__carve *c)
+{
+    s->priv.tensors = (quant__set_tensor *)quant__take(c, s->n_tensors, sizeof(quant__set_tensor));
+    s->priv.slots = (uint32_t *)quant__take(c, s->priv.n_slots, sizeof(uint32_t));
+}
+
+/* The set, but for the clean-up after a failure. */
+QUANT__FN quant_result quant__set_read(quant_set *s)
+{
+    quant__carve c = { NULL, 0, 0 };
+    uint64_t total = 0;
+    size_t i;
+    for (i = 0; i < s->n_shards; i++)
+        if (quant__add64(&total, total, s->shards[i].n_tensors) || total > 1u << 29)
+            return quant__fail(&s->err, QUANT_E_LIMIT, i, QUANT__TEXT("too many tensors"));
+    for (i = 0; i < s->n_shards; i++) {
+        quant_result r = quant__set_check(s, i, total);
+        if (r != QUANT_OK) return r;
+    }
+    s->n_tensors = (size_t)total;
+    s->priv.n_slots = quant__name_slots(s->n_tensors);
+    quant__set_carve(s, &c);
+    if (!c.overflow) s->priv.heap = s->priv.alloc.alloc(s->priv.alloc.user, c.used);
+    if (!s->priv.heap)
+        return quant__fail(&s->err, QUANT_E_MEMORY, 0, QUANT__TEXT("out of memory"));
+    s->priv.heap_size = c.used;
+    c.base = (uint8_t *)s->priv.heap;
+    c.used = 0;
+    quant__set_carve(s, &c);
+    QUANT_MEMSET(s->priv.slots, 0, s->priv.n_slots * sizeof(uint32_t));
+    return quant__set_fill(s);
+}
+
+QUANT_API quant_result quant_set_init(quant_set *s, const quant_gguf *shards, size_t n_shards,
+                                      const quant_alloc *a)
+{
+    quant_result r;
+    QUANT_MEMSET(s, 0, sizeof *s);
+    if (!shards || !n_shards)
+        return quant__fail(&s->err, QUANT_E_ARG, 0, QUANT__TEXT("no shards"));
+    s->shards = shards;
+    s->n_shards = n_shards;
+    s->priv.alloc = quant__get_alloc(a);
+    r = quant__set_read(s);
+    if (r != QUANT_OK) {
+        quant_error e = s->err;
+        quant_set_free(s);
+        s->err = e;
+    }
+    return r;
+}
+
+QUANT_API void quant_set_free(quant_set *s)
+{
+    if (s->priv.heap) s->priv.alloc.free(s->priv.alloc.user, s->priv.heap, s->priv.heap_size);
+    QUANT_MEMSET(s, 0, sizeof *s);
+}
+
+QUANT_API const quant_tensor *quant_set_tensor(const quant_set *s, size_t i, size_t *shard)
+{
+    if (i >= s->n_tensors) return NULL;
+    if (shard) *shard = s->priv.tensors[i].shard;
+    return s->priv.tensors[i].tensor;
+}
+
+QUANT_API const quant_tensor *quant_set_find(const quant_set *s, const char *name, size_t *shard)
+{
+    size_t i = quant__name_find(s->priv.slots, s->priv.n_slots, s->priv.tensors,
+                                sizeof *s->priv.tensors, name, quant__strlen(name), NULL);
+    return i == QUANT__NONE ? NULL : quant_set_tensor(s, i, shard);
+}
+#endif /* QUANT_NO_GGUF */
 
 /* >>mix-impl ------------------------------------------------------------------------------------
  * The rules of llama.cpp's llama-quant.cpp.  Sets of mixes are bit masks over general.file_type,
@@ -4540,6 +5630,53 @@ QUANT_API quant_result quant_gguf_open_file(quant_gguf *g, const char *path, con
     }
 #endif
     return quant__open_stdio(g, path, a, limits);
+}
+
+QUANT__FN quant_result quant__imatrix_stdio(quant_imatrix *m, const char *path,
+                                            const quant_alloc *a, const quant_limits *limits)
+{
+    quant_alloc alloc = quant__get_alloc(a);
+    FILE *f = fopen(path, "rb");
+    void *p = NULL;
+    long size = -1;
+    quant_result r;
+    if (!f) return quant__fail(&m->err, QUANT_E_IO, 0, QUANT__TEXT("cannot open the file"));
+    if (fseek(f, 0, SEEK_END) == 0) size = ftell(f);
+    if (size < 0 || size == LONG_MAX) {                 /* LONG_MAX: a directory, on Linux       */
+        r = quant__fail(&m->err, QUANT_E_IO, 0, QUANT__TEXT("cannot tell the file's size"));
+    } else if (size && !(p = alloc.alloc(alloc.user, (size_t)size))) {
+        r = quant__fail(&m->err, QUANT_E_MEMORY, 0, QUANT__TEXT("out of memory"));
+    } else {
+        rewind(f);
+        if (size && fread(p, 1, (size_t)size, f) != (size_t)size)
+            r = quant__fail(&m->err, QUANT_E_IO, 0, QUANT__TEXT("reading the file failed"));
+        else
+            r = quant_imatrix_open(m, p, (size_t)size, a, limits);
+    }
+    if (p) alloc.free(alloc.user, p, (size_t)size);
+    fclose(f);
+    return r;
+}
+
+QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *path,
+                                               const quant_alloc *a, const quant_limits *limits)
+{
+    QUANT_MEMSET(m, 0, sizeof *m);
+    if (!path) return quant__fail(&m->err, QUANT_E_ARG, 0, QUANT__TEXT("the path is NULL"));
+#if QUANT__MAP
+    {
+        quant__mapped f;
+        quant__map_file(&f, path);
+        if (f.directory)
+            return quant__fail(&m->err, QUANT_E_IO, 0, QUANT__TEXT("this is a directory"));
+        if (f.p) {
+            quant_result r = quant_imatrix_open(m, f.p, f.size, a, limits);
+            quant__unmap_file(f.p, f.size, NULL);
+            return r;
+        }
+    }
+#endif
+    return quant__imatrix_stdio(m, path, a, limits);
 }
 #endif /* QUANT_NO_STDIO */
 
