@@ -3101,9 +3101,10 @@ QUANT_API float quant_tensor_scale(quant_type t, float amax)
     return t == QUANT_NVFP4 && scale >= 1.17549435e-38f && quant__finite(amax) ? scale : 1;
 }
 
-/* Index of the first value that is not finite, n if there is none. */
-QUANT__FN size_t quant__first_bad(const float *x, size_t n)
+/* Index of the first value of magnitude `limit` or more, or NaN; n if there is none. */
+QUANT__FN size_t quant__first_bad(const float *x, size_t n, float limit)
 {
+    int32_t top = (int32_t)quant__bits(limit);
     size_t i = 0, j;
     for (; i + 64 <= n; i += 64) {          /* 64 at a time, without a branch                    */
         int32_t m = 0;
@@ -3111,9 +3112,9 @@ QUANT__FN size_t quant__first_bad(const float *x, size_t n)
             int32_t a = (int32_t)(quant__bits(x[i + j]) & 0x7fffffffu);
             m = a > m ? a : m;
         }
-        if (m >= 0x7f800000) break;
+        if (m >= top) break;
     }
-    for (; i < n; i++) if (!quant__finite(x[i])) break;
+    for (; i < n; i++) if ((int32_t)(quant__bits(x[i]) & 0x7fffffffu) >= top) break;
     return i;
 }
 
@@ -3164,6 +3165,10 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
 {
     uint8_t *p = (uint8_t *)dst;
     quant__encode_fn encode = quant__get_encoder(e->type);
+    const char *too_large = QUANT__TEXT("weights are too large for the scales of the type");
+    /* No type with half scales reaches 2^29, and below it the sums of the searches are finite    */
+    int fp4 = e->type == QUANT_MXFP4 || e->type == QUANT_NVFP4;
+    float limit = fp4 ? quant__float(0x7f800000u) : 536870912.f;
     size_t i, bad, n, len;
     quant_result r = quant__rows(e->type, rows, cols, QUANT_TF_ENCODE, &n);
     if (r) return quant__fail(err, r, 0, r == QUANT_E_TYPE ? QUANT__TEXT("no encoder for the type")
@@ -3178,14 +3183,14 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
     if (importance && (r = quant__check_importance(importance, cols, err)) != QUANT_OK) return r;
     len = quant__types[e->type].block_len;
     for (i = 0; i < rows; i++, x += cols, p += cols / len * quant__types[e->type].block_size) {
-        bad = quant__first_bad(x, cols);
+        bad = quant__first_bad(x, cols, limit);
         if (bad < cols)
             return quant__fail(err, QUANT_E_NUMERIC, (uint64_t)i * cols + bad,
-                               QUANT__TEXT("a weight is NaN or infinite"));
+                               quant__finite(x[bad]) ? too_large
+                               : QUANT__TEXT("a weight is NaN or infinite"));
         bad = quant__encode_row(e, encode, p, x, cols / len, importance) * len;
         if (bad < cols)
-            return quant__fail(err, QUANT_E_NUMERIC, (uint64_t)i * cols + bad,
-                               QUANT__TEXT("weights are too large for the scales of the type"));
+            return quant__fail(err, QUANT_E_NUMERIC, (uint64_t)i * cols + bad, too_large);
     }
     return QUANT_OK;
 }
