@@ -1,0 +1,316 @@
+/* calibrate: runs a text through a model and writes what quantizers want to know about it.
+ *
+ *     calibrate imatrix MODEL.gguf TEXT OUT.gguf [--ctx 512] [--chunks N] [--output] [-t THREADS]
+ *
+ * imatrix: for every matrix of the blocks the sums of x^2 of each input column over all tokens, and
+ * the number of tokens: the importance file that llama-quantize and examples/quantize.c read.  OUT
+ * takes the GGUF form, or llama.cpp's older one when its name ends in .dat.  Chunks are BOS and
+ * ctx - 1 tokens of the text, as perplexity takes them.  --output: also the output matrix.
+ *
+ * OUT appears under its name only when it is complete. */
+#include "llama.h"
+#include <signal.h>
+#include <sys/stat.h>
+
+typedef struct options {
+    const char *model, *text, *out;
+    size_t      n_ctx, chunks, threads;
+    int         output;
+} options;
+
+/* What one matrix has seen. */
+typedef struct entry {
+    const llama_linear *w;
+    double *sum;                    /* [cols] of x^2                                             */
+    double  tokens;
+} entry;
+
+typedef struct gather {
+    entry  *entries;                /* [n], in the order of the first product                    */
+    size_t  n, cap, layer_mats;
+    int     output, failed;
+    const llama_model *model;
+} gather;
+
+static volatile sig_atomic_t stopped;
+
+static void on_interrupt(int sig)
+{
+    (void)sig;
+    stopped = 1;
+}
+
+static const char usage[] =
+    "usage: calibrate imatrix MODEL.gguf TEXT OUT.gguf [--ctx 512] [--chunks N] [--output] [-t N]\n"
+    "  --ctx N       tokens of a chunk\n"
+    "  --chunks N    at most so many chunks\n"
+    "  --output      also the output matrix, which llama.cpp leaves out\n"
+    "  -t N          threads, default: all processors\n"
+    "OUT.dat gets llama.cpp's older form.\n";
+
+static int fail(const char *what, const char *why)
+{
+    fprintf(stderr, "calibrate: %s%s%s\n", what, *why ? ": " : "", why);
+    return 1;
+}
+
+/* Gathering -------------------------------------------------------------------------------------*/
+
+static void see(void *user, const llama_linear *w, const float *x, size_t tokens)
+{
+    gather *g = (gather *)user;
+    entry *e = NULL;
+    size_t i, t;
+    if (w == &g->model->output && !g->output) return;
+    for (i = 0; i < g->n && !e; i++) if (g->entries[i].w == w) e = &g->entries[i];
+    if (!e) {
+        if (g->n == g->cap) { g->failed = 1; return; }
+        e = &g->entries[g->n];
+        e->sum = (double *)calloc(w->m.cols, sizeof *e->sum);
+        if (!e->sum) { g->failed = 1; return; }
+        e->w = w;
+        g->n++;
+    }
+    for (t = 0; t < tokens; t++)
+        for (i = 0; i < w->m.cols; i++) {
+            double v = (double)x[t * w->m.cols + i];
+            e->sum[i] += v * v;
+        }
+    e->tokens += (double)tokens;
+}
+
+/* Writing ---------------------------------------------------------------------------------------*/
+
+static size_t to_file(void *user, const void *src, size_t n)
+{
+    return fwrite(src, 1, n, (FILE *)user);
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static int write_gguf(const gather *g, const options *o, size_t chunks, FILE *f)
+{
+    quant_gguf_out out;
+    quant_sink sink;
+    quant_str dataset;
+    char name[128];
+    size_t i, k;
+    sink.write = to_file;
+    sink.user = f;
+    dataset.p = base_name(o->text);
+    dataset.n = strlen(dataset.p);
+    quant_gguf_begin(&out, sink, 0, NULL);
+    quant_gguf_put_str(&out, "general.type", "imatrix");
+    quant_gguf_put_array(&out, "imatrix.datasets", QUANT_KV_STR, &dataset, 1);
+    quant_gguf_put_u32(&out, "imatrix.chunk_count", (uint32_t)chunks);
+    quant_gguf_put_u32(&out, "imatrix.chunk_size", (uint32_t)o->n_ctx);
+    for (i = 0; i < g->n; i++) {                /* any failure stays in out and comes out at end */
+        quant_str t = g->entries[i].w->tensor->name;
+        uint64_t ne[2] = { 1, 1 };
+        ne[0] = g->entries[i].w->m.cols;
+        snprintf(name, sizeof name, "%.*s.in_sum2", (int)t.n, t.p);
+        quant_gguf_put_tensor(&out, name, QUANT_F32, ne, 2);
+        ne[0] = 1;
+        snprintf(name, sizeof name, "%.*s.counts", (int)t.n, t.p);
+        quant_gguf_put_tensor(&out, name, QUANT_F32, ne, 2);
+    }
+    quant_gguf_header(&out);
+    for (i = 0; i < g->n; i++) {
+        const entry *e = &g->entries[i];
+        float v;
+        for (k = 0; k < e->w->m.cols; k++) {
+            v = (float)e->sum[k];
+            quant_gguf_write(&out, &v, sizeof v);
+        }
+        v = (float)e->tokens;
+        quant_gguf_write(&out, &v, sizeof v);
+    }
+    if (quant_gguf_end(&out) == QUANT_OK) return 0;
+    quant_error_text(name, sizeof name, &out.err);
+    return fail(o->out, name);
+}
+
+static void put_u32(FILE *f, uint32_t v)
+{
+    uint8_t b[4];
+    b[0] = (uint8_t)v;
+    b[1] = (uint8_t)(v >> 8);
+    b[2] = (uint8_t)(v >> 16);
+    b[3] = (uint8_t)(v >> 24);
+    fwrite(b, 1, 4, f);
+}
+
+/* The older form keeps means times a number of calls; chunks serve as calls. */
+static void write_dat(const gather *g, const options *o, size_t chunks, FILE *f)
+{
+    const char *dataset = base_name(o->text);
+    size_t i, k;
+    put_u32(f, (uint32_t)g->n);
+    for (i = 0; i < g->n; i++) {
+        const entry *e = &g->entries[i];
+        quant_str name = e->w->tensor->name;
+        put_u32(f, (uint32_t)name.n);
+        fwrite(name.p, 1, name.n, f);
+        put_u32(f, (uint32_t)chunks);
+        put_u32(f, (uint32_t)e->w->m.cols);
+        for (k = 0; k < e->w->m.cols; k++) {
+            float v = (float)(e->sum[k] / e->tokens * (double)chunks);
+            uint32_t u;
+            memcpy(&u, &v, 4);
+            put_u32(f, u);
+        }
+    }
+    put_u32(f, (uint32_t)chunks);
+    put_u32(f, (uint32_t)strlen(dataset));
+    fwrite(dataset, 1, strlen(dataset), f);
+}
+
+static int write_out(const gather *g, const options *o, size_t chunks)
+{
+    size_t n = strlen(o->out);
+    char *temp = (char *)malloc(n + 8);
+    FILE *f = NULL;
+    int fd, r = 1, dat = n > 4 && strcmp(o->out + n - 4, ".dat") == 0;
+    if (!temp) return fail("out of memory", "");
+    memcpy(temp, o->out, n);
+    memcpy(temp + n, ".XXXXXX", 8);
+    fd = mkstemp(temp);
+    if (fd >= 0) f = fdopen(fd, "wb");
+    if (!f) {
+        if (fd >= 0) { close(fd); remove(temp); }
+        free(temp);
+        return fail(o->out, "cannot be created");
+    }
+    fchmod(fd, 0644);
+    if (dat) write_dat(g, o, chunks, f);
+    if (dat || write_gguf(g, o, chunks, f) == 0) r = ferror(f) ? fail(o->out, "write error") : 0;
+    if (fclose(f) && r == 0) r = fail(o->out, "write error");
+    if (r == 0 && rename(temp, o->out)) r = fail(o->out, "cannot be renamed to");
+    if (r) remove(temp);
+    else fprintf(stderr, "%s: %zu matrices, %zu chunks of %zu tokens\n", o->out, g->n, chunks,
+                 o->n_ctx);
+    free(temp);
+    return r;
+}
+
+/* The program -----------------------------------------------------------------------------------*/
+
+static int run(const options *o, llama_context *c, const llama_tokens *t)
+{
+    const llama_vocab *v = &c->model->vocab;
+    size_t chunks = llama_n_chunks(v, t, o->n_ctx), i;
+    double since = llama_seconds();
+    int32_t *chunk = (int32_t *)malloc(o->n_ctx * sizeof *chunk);
+    float *logits = (float *)malloc((o->output ? c->n_batch : 1) * v->n * sizeof *logits);
+    gather g;
+    int r = 0;
+    memset(&g, 0, sizeof g);
+    g.cap = 7 * c->model->hp.n_layer + 1;
+    g.entries = (entry *)calloc(g.cap, sizeof *g.entries);
+    g.output = o->output;
+    g.model = c->model;
+    c->hook = see;
+    c->user = &g;
+    if (chunks > o->chunks) chunks = o->chunks;
+    if (!chunk || !logits || !g.entries) r = fail("out of memory", "");
+    for (i = 0; i < chunks && r == 0; i++) {
+        size_t at, k;
+        llama_chunk(v, t, o->n_ctx, i, chunk);
+        c->n_past = 0;
+        for (at = 0; at < o->n_ctx && r == 0; at += k) {
+            k = o->n_ctx - at < c->n_batch ? o->n_ctx - at : c->n_batch;
+            if (llama_eval(c, chunk + at, k, o->output ? logits : NULL, 1)) r = fail(c->err, "");
+        }
+        if (g.failed) r = fail("out of memory", "");
+        if (stopped) r = fail("interrupted, nothing written", "");
+        if (r == 0) llama_progress(i + 1, chunks, since, "");
+    }
+    if (r == 0) r = write_out(&g, o, chunks);
+    for (i = 0; i < g.n; i++) free(g.entries[i].sum);
+    free(g.entries);
+    free(chunk);
+    free(logits);
+    return r;
+}
+
+static int number(const char *s, size_t least, size_t *out)
+{
+    char *end;
+    unsigned long n = s ? strtoul(s, &end, 10) : 0;
+    if (!s || *end || end == s || *s == '-' || n < least || n > 1u << 30) return 0;
+    *out = n;
+    return 1;
+}
+
+static int parse(options *o, int argc, char **argv)
+{
+    int i;
+    memset(o, 0, sizeof *o);
+    o->n_ctx = 512;
+    o->chunks = (size_t)-1;
+    o->threads = llama_n_threads();
+    if (argc < 2 || strcmp(argv[1], "imatrix"))
+        return fail("the first argument must be imatrix (see --help)", "");
+    for (i = 2; i < argc; i++) {
+        const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        int ok = 1;
+        if (!strcmp(a, "--output")) o->output = 1;
+        else if (a[0] != '-') {
+            if (!o->model) o->model = a;
+            else if (!o->text) o->text = a;
+            else if (!o->out) o->out = a;
+            else ok = 0;
+        } else {
+            if (!strcmp(a, "--ctx")) ok = number(value, 2, &o->n_ctx);
+            else if (!strcmp(a, "--chunks")) ok = number(value, 1, &o->chunks);
+            else if (!strcmp(a, "-t")) ok = number(value, 1, &o->threads);
+            else ok = 0;
+            i++;
+        }
+        if (!ok) return fail("bad argument (see --help)", a);
+    }
+    return o->out ? 0 : fail("a model, a text and an output are needed (see --help)", "");
+}
+
+int main(int argc, char **argv)
+{
+    options o;
+    llama_model model;
+    llama_context c;
+    llama_tokens t = { NULL, 0, 0 };
+    struct sigaction sa;
+    size_t size = 0, batch;
+    char *text;
+    int r = 1;
+    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    if (parse(&o, argc, argv)) return 2;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_interrupt;
+    sigaction(SIGINT, &sa, NULL);
+    text = llama_read_file(o.text, &size);
+    if (!text) return fail(o.text, "cannot be read");
+    if (llama_model_open(&model, o.model)) {
+        free(text);
+        return fail(model.err, "");
+    }
+    memset(&c, 0, sizeof c);
+    batch = (1u << 23) / model.vocab.n;
+    batch = !o.output || batch > 128 ? 128 : batch < 8 ? 8 : batch;
+    if (llama_context_init(&c, &model, o.n_ctx, batch, o.threads)) fail(c.err, "");
+    else if (llama_tokenize(&model.vocab, &t, text, size, 0, 0)) fail("out of memory", "");
+    else if (llama_n_chunks(&model.vocab, &t, o.n_ctx) == 0)
+        fail(o.text, "the text is shorter than one chunk");
+    else r = run(&o, &c, &t);
+    llama_context_free(&c);
+    llama_model_close(&model);
+    free(t.id);
+    free(text);
+    return r;
+}
