@@ -30,7 +30,7 @@ $(B)/%.test.o: tests/%.c tests/test.h quant.h | $(B)
 $(B)/test: $(patsubst tests/%.c,$(B)/%.test.o,$(SUITES)) $(B)/quant.o
 	$(CC) $(ALL_CFLAGS) $^ -lm -lpthread -o $@
 
-$(B)/%: examples/%.c quant.h $(B)/quant.o | $(B)
+$(B)/%: examples/%.c quant.h examples/common.h $(B)/quant.o | $(B)
 	$(CC) $(ALL_CFLAGS) $< $(B)/quant.o -lm -lpthread -o $@
 
 test: all map
