@@ -25,7 +25,7 @@ enum { EXIT_DONE = 0, EXIT_USAGE = 1, EXIT_INPUT = 2, EXIT_OUTPUT = 3, EXIT_REFU
        EXIT_SIGNAL = 130 };
 
 enum {
-    CHUNK     = 1 << 18,                /* weights in a unit of work                             */
+    CHUNK     = 1 << 18,                /* most weights in a unit of work                        */
     TILE      = 1 << 14,                /* floats at a time, 64 KiB; a multiple of every block   */
     COPY_SIZE = 1 << 20,                /* bytes in a unit of copying                            */
     SINK_SIZE = 2 << 20,                /* bytes in a write                                      */
@@ -475,7 +475,7 @@ static void plan_importance(quantizer *q, item *p, const char *name)
     if (r != QUANT_OK && str_is(p->t->name, "token_embd.weight")) {
         warn("%s: the importance has another size and is not used", name);
     } else if (r != QUANT_OK) {
-        problem(q, EXIT_INPUT, "%s: the importance in %s has another size: it is from another model",
+        problem(q, EXIT_INPUT, "%s: the importance in %s has another size: is it of this model?",
                 name, q->o.imatrix);
     } else if (w) {
         p->importance = 1;
@@ -1130,13 +1130,14 @@ static int job_layout(engine *e, job *j, size_t n_workers)
         j->n_chunks = t->size / j->piece_cols + (t->size % j->piece_cols != 0);
         out_size = t->size < j->piece_cols ? (size_t)t->size : j->piece_cols;
     } else {
-        uint64_t rows = t->ne[1] * matrix_count(t), cols = t->ne[0];
+        uint64_t rows = t->ne[1] * matrix_count(t), cols = t->ne[0], chunk = rows * cols / 16;
         int whole = j->im && (quant_type_get(j->enc.type)->flags & QUANT_TF_WHOLE_ROWS);
         if (cols > SIZE_MAX / 8) return 0;
+        chunk = chunk < TILE ? TILE : chunk > CHUNK ? CHUNK : chunk;    /* work for all threads */
         j->piece_cols = whole || cols < CHUNK ? (size_t)cols : CHUNK;
         j->tile_cols = whole || cols < TILE ? (size_t)cols : TILE;
         j->pieces = cols / j->piece_cols + (cols % j->piece_cols != 0);
-        j->chunk_rows = CHUNK / j->piece_cols ? CHUNK / j->piece_cols : 1;
+        j->chunk_rows = chunk > j->piece_cols ? chunk / j->piece_cols : 1;
         if (j->pieces > 1) j->chunk_rows = 1;
         if (j->chunk_rows > rows) j->chunk_rows = rows;
         j->n_chunks = (rows / j->chunk_rows + (rows % j->chunk_rows != 0)) * j->pieces;
