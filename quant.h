@@ -65,19 +65,20 @@
  *   >>start      what this is                  >>config     versions, QUANT_API
  *   >>errors     result codes                  >>types      every ggml tensor type
  *   >>memory     the allocator                 >>rows       encode and decode rows of weights
- *   >>gguf-read  open files                    >>gguf-write write files
- *   >>imatrix    importance files              >>split      models in several files
- *   >>mix        types for a whole model
+ *   >>matmul     matrix products               >>gguf-read  open files
+ *   >>gguf-write write files                   >>imatrix    importance files
+ *   >>split      models in several files       >>mix        types for a whole model
  *   >>impl       the implementation starts
  *   >>platform   compiler, libc, hooks         >>float      half floats, little-endian loads
  *   >>checked    overflow-checked sizes        >>text       error texts
  *   >>names      hash index over names         >>blocks     layouts, bit by bit; type table
  *   >>grids      IQ codebooks                  >>decode     decoders: the specification
  *   >>search     scale searches                >>encode     encoders
- *   >>row-impl   encode and decode, publicly    >>reader     GGUF reader
- *   >>writer     GGUF writer                   >>imatrix-impl  importance files
- *   >>split-impl models in several files       >>mix-impl   types for a whole model
- *   >>stdio      files by name                 >>end        clean-up, licence
+ *   >>row-impl   encode and decode, publicly   >>product    matrix products
+ *   >>reader     GGUF reader                   >>writer     GGUF writer
+ *   >>imatrix-impl  importance files           >>split-impl models in several files
+ *   >>mix-impl   types for a whole model       >>stdio      files by name
+ *   >>end        clean-up, licence
  */
 #ifndef QUANT_H
 #define QUANT_H
@@ -266,6 +267,60 @@ QUANT_API quant_result quant_check_rows(quant_type t, const void *src, size_t ro
 QUANT_API quant_result quant_row_error(quant_type t, double *err2, double *ref2, const float *x,
                                        const void *q, size_t cols, const float *importance,
                                        float tensor_scale);
+
+/* >>matmul --------------------------------------------------------------------------------------
+ * Y [tokens x rows] = X [tokens x cols] W [rows x cols]^T.  ld* are in elements.
+ *
+ *   quant_matrix_init(&w, t->type, data, rows, cols, quant_cpu_detect());
+ *   quant_act(&w, act, x, ldx, tokens);            act: quant_act_size bytes, aligned to 64
+ *   quant_matmul(&w, y, ldy, act, tokens, 0, rows);  or any row ranges, from several threads
+ *
+ * Row i of a batch gives the same bytes as the same row alone, and any split into row ranges
+ * gives the same bytes.  At present all types have the portable kernel. */
+typedef uint32_t quant_cpu;         /* set of QUANT_CPU_* bits                                   */
+enum { QUANT_CPU_SCALAR = 0 };
+
+/* The instruction sets that this machine has and this build has kernels for. */
+QUANT_API quant_cpu quant_cpu_detect(void);
+
+typedef struct quant_matrix {
+    quant_type  type;
+    uint32_t    act;                /* matrices with equal act and cols share one quant_act      */
+    size_t      rows, cols;
+    size_t      row_size;           /* bytes                                                     */
+    const void *data;               /* borrowed                                                  */
+    float       scale;              /* factor for all of Y: 1, or the tensor scale of NVFP4; may
+                                       be set after _init                                     */
+    quant_cpu   cpu;                /* kernels in use                                            */
+    uint32_t    layout;             /* 0: as in the file; else made by quant_matrix_pack         */
+} quant_matrix;
+
+/* Borrows data [rows * quant_row_size(t, cols)], any alignment.  E_TYPE: no decoder.  E_ARG: cols is
+ * not a multiple of the block, or rows or cols is 0. */
+QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const void *data,
+                                         size_t rows, size_t cols, quant_cpu cpu);
+
+/* Bytes of the layout that is fastest on w->cpu; 0: the file's own layout is, do not pack. */
+QUANT_API size_t quant_matrix_pack_size(const quant_matrix *w);
+
+/* Repacks w into buf [size], aligned to 64; *dst borrows buf.  E_MEMORY: size is too small.  E_ARG:
+ * nothing to pack. */
+QUANT_API quant_result quant_matrix_pack(quant_matrix *dst, const quant_matrix *w, void *buf,
+                                         size_t size);
+
+/* Row ranges for quant_matmul begin and end at multiples of this, or at the last row. */
+QUANT_API size_t quant_matrix_row_step(const quant_matrix *w);
+
+/* Bytes of prepared activations for `tokens` rows of X; 0 on overflow. */
+QUANT_API size_t quant_act_size(const quant_matrix *w, size_t tokens);
+
+/* Prepares x [tokens x cols], rows ldx apart, for all matrices with the same act and cols. */
+QUANT_API void quant_act(const quant_matrix *w, void *act, const float *x, size_t ldx,
+                         size_t tokens);
+
+/* Rows row0 to row1 - 1 of W: y[t * ldy + r] for all tokens t.  Stack below 4 KiB, no allocation. */
+QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const void *act,
+                            size_t tokens, size_t row0, size_t row1);
 
 #ifndef QUANT_NO_GGUF
 /* >>gguf-read -----------------------------------------------------------------------------------
@@ -3101,9 +3156,10 @@ QUANT_API float quant_tensor_scale(quant_type t, float amax)
     return t == QUANT_NVFP4 && scale >= 1.17549435e-38f && quant__finite(amax) ? scale : 1;
 }
 
-/* Index of the first value that is not finite, n if there is none. */
-QUANT__FN size_t quant__first_bad(const float *x, size_t n)
+/* Index of the first value of magnitude `limit` or more, or NaN; n if there is none. */
+QUANT__FN size_t quant__first_bad(const float *x, size_t n, float limit)
 {
+    int32_t top = (int32_t)quant__bits(limit);
     size_t i = 0, j;
     for (; i + 64 <= n; i += 64) {          /* 64 at a time, without a branch                    */
         int32_t m = 0;
@@ -3111,9 +3167,9 @@ QUANT__FN size_t quant__first_bad(const float *x, size_t n)
             int32_t a = (int32_t)(quant__bits(x[i + j]) & 0x7fffffffu);
             m = a > m ? a : m;
         }
-        if (m >= 0x7f800000) break;
+        if (m >= top) break;
     }
-    for (; i < n; i++) if (!quant__finite(x[i])) break;
+    for (; i < n; i++) if ((int32_t)(quant__bits(x[i]) & 0x7fffffffu) >= top) break;
     return i;
 }
 
@@ -3164,6 +3220,10 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
 {
     uint8_t *p = (uint8_t *)dst;
     quant__encode_fn encode = quant__get_encoder(e->type);
+    const char *too_large = QUANT__TEXT("weights are too large for the scales of the type");
+    /* No type with half scales reaches 2^29, and below it the sums of the searches are finite    */
+    int fp4 = e->type == QUANT_MXFP4 || e->type == QUANT_NVFP4;
+    float limit = fp4 ? quant__float(0x7f800000u) : 536870912.f;
     size_t i, bad, n, len;
     quant_result r = quant__rows(e->type, rows, cols, QUANT_TF_ENCODE, &n);
     if (r) return quant__fail(err, r, 0, r == QUANT_E_TYPE ? QUANT__TEXT("no encoder for the type")
@@ -3178,18 +3238,150 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
     if (importance && (r = quant__check_importance(importance, cols, err)) != QUANT_OK) return r;
     len = quant__types[e->type].block_len;
     for (i = 0; i < rows; i++, x += cols, p += cols / len * quant__types[e->type].block_size) {
-        bad = quant__first_bad(x, cols);
+        bad = quant__first_bad(x, cols, limit);
         if (bad < cols)
             return quant__fail(err, QUANT_E_NUMERIC, (uint64_t)i * cols + bad,
-                               QUANT__TEXT("a weight is NaN or infinite"));
+                               quant__finite(x[bad]) ? too_large
+                               : QUANT__TEXT("a weight is NaN or infinite"));
         bad = quant__encode_row(e, encode, p, x, cols / len, importance) * len;
         if (bad < cols)
-            return quant__fail(err, QUANT_E_NUMERIC, (uint64_t)i * cols + bad,
-                               QUANT__TEXT("weights are too large for the scales of the type"));
+            return quant__fail(err, QUANT_E_NUMERIC, (uint64_t)i * cols + bad, too_large);
     }
     return QUANT_OK;
 }
 #endif
+
+/* >>product -------------------------------------------------------------------------------------
+ * Matrix products.  The portable kernel decodes two rows of 256 columns at a time and multiplies
+ * them with up to 32 tokens.  Sums are in float: eight lanes over 256 columns, added up in a fixed
+ * tree, then block after block. */
+QUANT_API quant_cpu quant_cpu_detect(void)
+{
+    return QUANT_CPU_SCALAR;
+}
+
+QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const void *data,
+                                         size_t rows, size_t cols, quant_cpu cpu)
+{
+    size_t blocks;
+    quant_result r;
+    QUANT_MEMSET(w, 0, sizeof *w);
+    if (!rows || !cols) return QUANT_E_ARG;
+    r = quant__rows(t, rows, cols, QUANT_TF_DECODE, &blocks);
+    if (r) return r;
+    w->type = t;
+    w->rows = rows;
+    w->cols = cols;
+    w->row_size = quant_row_size(t, cols);
+    w->data = data;
+    w->scale = 1;
+    w->cpu = cpu;
+    return w->row_size ? QUANT_OK : QUANT_E_ARG;
+}
+
+QUANT_API size_t quant_matrix_pack_size(const quant_matrix *w)
+{
+    (void)w;
+    return 0;
+}
+
+QUANT_API quant_result quant_matrix_pack(quant_matrix *dst, const quant_matrix *w, void *buf,
+                                         size_t size)
+{
+    (void)dst;
+    (void)w;
+    (void)buf;
+    (void)size;
+    return QUANT_E_ARG;
+}
+
+QUANT_API size_t quant_matrix_row_step(const quant_matrix *w)
+{
+    (void)w;
+    return 1;
+}
+
+QUANT_API size_t quant_act_size(const quant_matrix *w, size_t tokens)
+{
+    if (tokens > (size_t)-1 / 4 / w->cols) return 0;
+    return tokens * w->cols * 4;
+}
+
+QUANT_API void quant_act(const quant_matrix *w, void *act, const float *x, size_t ldx,
+                         size_t tokens)
+{
+    float *a = (float *)act;
+    size_t t;
+    for (t = 0; t < tokens; t++) QUANT_MEMCPY(a + t * w->cols, x + t * ldx, w->cols * 4);
+}
+
+/* Two rows of weights times two tokens over n columns: s[row][token]. */
+QUANT__INLINE void quant__dot_2x2(float s[2][2], const float *w0, const float *w1,
+                                  const float *x0, const float *x1, size_t n)
+{
+    float a[8] = { 0 }, b[8] = { 0 }, c[8] = { 0 }, d[8] = { 0 };
+    size_t i, l;
+    for (i = 0; i + 8 <= n; i += 8) {
+        for (l = 0; l < 8; l++) a[l] += w0[i + l] * x0[i + l];
+        for (l = 0; l < 8; l++) b[l] += w0[i + l] * x1[i + l];
+        for (l = 0; l < 8; l++) c[l] += w1[i + l] * x0[i + l];
+        for (l = 0; l < 8; l++) d[l] += w1[i + l] * x1[i + l];
+    }
+    for (; i < n; i++) {
+        a[0] += w0[i] * x0[i];
+        b[0] += w0[i] * x1[i];
+        c[0] += w1[i] * x0[i];
+        d[0] += w1[i] * x1[i];
+    }
+    s[0][0] = (a[0] + a[4] + (a[2] + a[6])) + (a[1] + a[5] + (a[3] + a[7]));
+    s[0][1] = (b[0] + b[4] + (b[2] + b[6])) + (b[1] + b[5] + (b[3] + b[7]));
+    s[1][0] = (c[0] + c[4] + (c[2] + c[6])) + (c[1] + c[5] + (c[3] + c[7]));
+    s[1][1] = (d[0] + d[4] + (d[2] + d[6])) + (d[1] + d[5] + (d[3] + d[7]));
+}
+
+/* Columns col to col + n - 1 of rows r and r1 (the same row twice at the end) for some tokens. */
+QUANT__FN void quant__product_tile(const quant_matrix *w, float *y, size_t ldy, const float *x,
+                                   size_t tokens, size_t r, size_t r1, size_t col, size_t n)
+{
+    float wf[2][QUANT__K], s[2][2];
+    const uint8_t *p = (const uint8_t *)w->data + quant_row_size(w->type, col);
+    size_t t, i, j;
+    quant_to_f32(w->type, wf[0], p + r * w->row_size, 1, n);
+    if (r1 != r) quant_to_f32(w->type, wf[1], p + r1 * w->row_size, 1, n);
+    for (t = 0; t < tokens; t += 2) {
+        size_t pair = t + 1 < tokens ? 2 : 1;
+        const float *x0 = x + t * w->cols + col;
+        quant__dot_2x2(s, wf[0], wf[r1 != r], x0, x0 + (pair - 1) * w->cols, n);
+        for (i = 0; i < pair; i++)
+            for (j = 0; j < 1 + (size_t)(r1 != r); j++) {
+                float *out = y + (t + i) * ldy + (j ? r1 : r);
+                *out = col ? *out + s[j][i] : s[j][i];
+            }
+    }
+}
+
+QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const void *act,
+                            size_t tokens, size_t row0, size_t row1)
+{
+    enum { CHUNK = 32 };                    /* tokens that share one decoded tile                */
+    const float *x = (const float *)act;
+    size_t t, r, col, i;
+    QUANT_ASSERT(row0 <= row1 && row1 <= w->rows);
+    for (t = 0; t < tokens; t += CHUNK) {
+        size_t n = tokens - t < CHUNK ? tokens - t : CHUNK;
+        for (r = row0; r < row1; r += 2) {
+            size_t r1 = r + 1 < row1 ? r + 1 : r;
+            for (col = 0; col < w->cols; col += QUANT__K)
+                quant__product_tile(w, y + t * ldy, ldy, x + t * w->cols, n, r, r1, col,
+                                    w->cols - col < QUANT__K ? w->cols - col : QUANT__K);
+            if (w->scale != 1)
+                for (i = 0; i < n; i++) {
+                    y[(t + i) * ldy + r] *= w->scale;
+                    if (r1 != r) y[(t + i) * ldy + r1] *= w->scale;
+                }
+        }
+    }
+}
 
 /* >>reader ---------------------------------------------------------------------------------------
  * GGUF reader.  One parser text runs twice over the header.  Pass 1 validates and measures; it sees
