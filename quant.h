@@ -2590,8 +2590,8 @@ QUANT_API quant_result quant_gguf_end(quant_gguf_out *o)
 
 /* >>imatrix-impl ---------------------------------------------------------------------------------
  * Importance files.  Both forms are read twice by the same text: first with carve.base NULL, which
- * checks the structure and sums up the memory, then into the one allocation.  The second pass checks
- * all of it again and keeps within that memory: a mapped file may change under it.
+ * checks the structure and sums up the memory, then into the one allocation.  The second pass
+ * checks all of it again and keeps within that memory: a mapped file may change under it.
  *
  * .dat, little-endian, no magic:  i32 entries
  *     per entry  i32 n, name [n], i32 calls, i32 values, f32 [values]     E[x^2] * calls
@@ -2951,6 +2951,7 @@ QUANT_API quant_result quant_imatrix_open(quant_imatrix *m, const void *data, si
     s.max_entries = limits && limits->max_tensors ? limits->max_tensors : (uint64_t)1 << 20;
     s.max_string = limits && limits->max_string ? limits->max_string : (uint64_t)1 << 30;
     if (s.max_entries > 1u << 29) s.max_entries = 1u << 29;     /* quant__name_slots             */
+    if (!data && size) return quant__fail(&m->err, QUANT_E_ARG, 0, QUANT__TEXT("no data"));
     if (size >= 4 && QUANT_MEMCMP(data, "GGUF", 4) == 0) {
         r = quant_gguf_open(&g, data, size, a, limits);
         s.g = &g;
