@@ -2642,10 +2642,12 @@ QUANT__FN quant_str quant__importance_str(quant__importance *s, const char *p, s
     return r;
 }
 
-/* Takes the entries and their index. */
+/* Begins a pass: forgets what the one before found, takes the entries and their index. */
 QUANT__FN void quant__importance_tables(quant__importance *s, size_t n)
 {
     quant_imatrix *m = s->m;
+    QUANT_MEMSET(&m->dataset, 0, sizeof m->dataset);
+    m->n_chunks = 0;
     m->n_entries = n;
     m->priv.n_slots = quant__name_slots(n);
     m->entries = (quant_imatrix_entry *)quant__importance_take(s, n, sizeof *m->entries);
@@ -2734,6 +2736,10 @@ QUANT__FN quant_result quant__dat_entry(quant__importance *s, size_t i)
     if (r != QUANT_OK) return r;
     name.p = (const char *)s->data + (size_t)s->at;
     name.n = (size_t)n;
+    for (k = 0; k < n; k++)
+        if (!name.p[(size_t)k])
+            return quant__importance_fail(s, QUANT_E_FORMAT, name, start,
+                                          QUANT__TEXT("the name contains a zero byte"));
     s->at += n;
     r = quant__dat_i32(s, name, &calls);
     if (r != QUANT_OK) return r;
@@ -2903,8 +2909,7 @@ QUANT__FN quant_result quant__importance_gguf(quant__importance *s)
     quant__importance_tables(s, n);
     if (quant_kv_str(quant_gguf_find(g, "imatrix.datasets"), 0, NULL, &str) == QUANT_OK)
         s->m->dataset = quant__importance_str(s, str.p, str.n);
-    if (quant_gguf_get_u64(g, "imatrix.chunk_count", &s->m->n_chunks) != QUANT_OK)
-        s->m->n_chunks = 0;
+    (void)quant_gguf_get_u64(g, "imatrix.chunk_count", &s->m->n_chunks);    /* else it stays 0   */
     for (i = n = 0; i < g->n_tensors; i++) {
         const quant_tensor *t = &g->tensors[i];
         if (quant__importance_base(t, ".counts", &base)

@@ -13,7 +13,7 @@ enum { N_DAT_ENTRY_UP = 4 + 19 + 4 + 4 + 16 };
 enum {
     PLAIN, NAN_VALUE, INF_VALUE, NEGATIVE_VALUE, TWICE, EMPTY_NAME, NO_TRAILER, CHUNKS_ONLY,
     NEGATIVE_CALLS, NEVER_CALLED, RAW_MEANS, NO_VALUES, NEGATIVE_NAME, NEGATIVE_CHUNKS,
-    NEGATIVE_DATASET,
+    NEGATIVE_DATASET, ZERO_IN_NAME,
     NEGATIVE_COUNT, NAN_COUNT, TINY_COUNT, NO_COUNTS, NO_SUMS, COUNTS_SIZE, SUMS_F16, COUNTS_F16,
     OTHER_KIND, NO_KIND, NO_TENSORS, ZERO_COUNT, NO_KEYS, OTHER_TENSOR, LONG_NAME
 };
@@ -31,6 +31,7 @@ static void dat_entry(bytes *b, const char *name, int calls, const float *v, int
     int i, length = what == EMPTY_NAME ? 0 : (int)strlen(name);
     bytes_int(b, what == NEGATIVE_NAME ? (uint64_t)-1 : (uint64_t)length, 4);
     bytes_add(b, name, (size_t)length);
+    if (what == ZERO_IN_NAME) b->p[b->n - 1] = 0;
     if (what == NEGATIVE_CALLS) calls = -1;
     if (what == NEVER_CALLED || what == RAW_MEANS) calls = 0;
     bytes_int(b, (uint64_t)calls, 4);
@@ -147,7 +148,7 @@ static int touch(const quant_imatrix *m)
         ok &= e->name.n > 0 && e->size > 0 && e->mats > 0 && e->size % e->mats == 0;
         ok &= e->empty <= e->mats;
         for (k = 0; k < e->name.n; k++) sum += (uint8_t)e->name.p[k];
-        for (k = 0; k < e->size; k++) ok &= e->values[k] >= 0 && e->values[k] <= 3.4e38f;
+        for (k = 0; k < e->size; k++) ok &= e->values[k] >= 0 && e->values[k] <= 3.4028234e38f;
         ok &= quant_imatrix_find(m, &out, e->name, e->size / e->mats, 0, e->mats) == QUANT_OK;
         ok &= out == e->values;
     }
@@ -324,6 +325,7 @@ static void imatrix_refuses(void)
         { 0, NEGATIVE_CALLS, QUANT_E_FORMAT, DOWN },   { 0, NO_VALUES, QUANT_E_FORMAT, DOWN },
         { 0, NEGATIVE_NAME, QUANT_E_FORMAT, "" },      { 0, NEGATIVE_CHUNKS, QUANT_E_FORMAT, "" },
         { 0, NEGATIVE_DATASET, QUANT_E_FORMAT, "" },
+        { 0, ZERO_IN_NAME, QUANT_E_FORMAT, "blk.0.ffn_down_exps.weigh?" },
         { 1, EMPTY_NAME, QUANT_E_FORMAT, ".in_sum2" },
         { 1, NEGATIVE_COUNT, QUANT_E_NUMERIC, DOWN },  { 1, NAN_COUNT, QUANT_E_NUMERIC, DOWN },
         { 1, TINY_COUNT, QUANT_E_NUMERIC, DOWN },

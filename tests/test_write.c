@@ -532,7 +532,7 @@ static void write_refuses_keys(void)
 /* Values that no reader gives. */
 static void write_refuses_kv(void)
 {
-    static const uint8_t raw[20] = { 3, 0, 0, 0, 0, 0, 0, 0, 'a', 'b', 'c', 0, 0, 0, 0, 0, 0, 0, 0 };
+    static const uint8_t raw[20] = { 3, 0, 0, 0, 0, 0, 0, 0, 'a', 'b', 'c' };
     static const struct { uint32_t type, elem; uint64_t count, size; } t[] = {
         { QUANT_KV_U32, QUANT_KV_U32, 1, 3 },       { QUANT_KV_U32, QUANT_KV_U32, 2, 8 },
         { QUANT_KV_U32, QUANT_KV_U32, 0, 0 },       { QUANT_KV_ARRAY, QUANT_KV_U64, 3, 20 },
