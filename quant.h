@@ -2119,9 +2119,10 @@ QUANT_API quant_result quant_gguf_read(const quant_gguf *g, const quant_tensor *
  * Types for a whole model. */
 
 /* >>stdio ----------------------------------------------------------------------------------------
- * Files by name.  Mapped where the system has it: opening then costs only the pages of the header.
- * Whoever shortens a mapped file takes the pages from under the reader (SIGBUS); that cannot be
- * guarded against here, use quant_gguf_open_io for such files.  QUANT_NO_MMAP: always stdio. */
+ * Files by name, the path in the encoding of fopen.  Mapped where the system has it: opening then
+ * costs only the pages of the header.  Whoever shortens a mapped file takes the pages from under
+ * the reader (SIGBUS); that cannot be guarded against here, use quant_gguf_open_io for such files.
+ * QUANT_NO_MMAP: always stdio. */
 #ifndef QUANT_NO_STDIO
 #include <limits.h>
 #include <stdio.h>
@@ -2236,8 +2237,12 @@ QUANT__FN quant_result quant__open_stdio(quant_gguf *g, const char *path, const 
     long size = -1;
     quant_result r;
     if (!f) return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot open the file"));
+    if (fgetc(f) == EOF && ferror(f)) {                 /* some systems open a directory         */
+        fclose(f);
+        return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot read the file"));
+    }
     if (fseek(f, 0, SEEK_END) == 0) size = ftell(f);
-    if (size < 0 || size == LONG_MAX) {                 /* LONG_MAX: a directory, on Linux       */
+    if (size < 0) {
         fclose(f);
         return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot tell the file's size"));
     }

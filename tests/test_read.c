@@ -2,7 +2,7 @@
  * every wrong one is the right one but for a single thing. */
 #include "test.h"
 
-/* ---- a file under construction ---------------------------------------------------------------- */
+/* ---- a file under construction --------------------------------------------------------------- */
 typedef struct file {
     uint8_t *p;
     size_t   n, cap;
@@ -31,7 +31,7 @@ static void set(file *f, size_t at, size_t width, uint64_t v)
 
 static void num(file *f, size_t width, uint64_t v)
 {
-    static const uint8_t zero[8];
+    static const uint8_t zero[8] = { 0 };
     add(f, zero, width);
     set(f, f->n - width, width, v);
 }
@@ -143,7 +143,7 @@ static void full_file(file *f, uint32_t version, int big)
     fill(f, 448 + 32);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 typedef struct source {
     const uint8_t *p, *later;       /* later: what it becomes after `turn` reads                 */
     size_t n, calls, fail_at, turn;
@@ -293,7 +293,7 @@ static quant_result opens(const uint8_t *p, size_t n, const quant_limits *limits
         free((f)->p); \
     } while (0)
 
-/* ---- the rules of a safe reader, by number ----------------------------------------------------- */
+/* ---- the rules of a safe reader, by number --------------------------------------------------- */
 static void read_rule_01_counts_are_bounded_by_the_file(void)
 {
     static const uint64_t bad[] = { 100, 1u << 31, (uint64_t)1 << 60, (uint64_t)1 << 63,
@@ -414,7 +414,8 @@ static void read_rule_06_sum_of_tensor_sizes(void)
 
 static void read_rule_07_offsets_wrap(void)
 {
-    static const uint64_t bad[] = { (uint64_t)-32, (uint64_t)-64, (uint64_t)-96, (uint64_t)1 << 63 };
+    static const uint64_t bad[] = { (uint64_t)-32, (uint64_t)-64, (uint64_t)-96,
+                                    (uint64_t)1 << 63 };
     size_t i, shape;
     uint64_t wrapped;
     file f;
@@ -886,7 +887,7 @@ static void read_rule_21_versions_and_byte_order(void)
     }
 }
 
-/* ---- what comes out ------------------------------------------------------------------------------ */
+/* ---- what comes out -------------------------------------------------------------------------- */
 /* The twelve scalars, and element 1 of the twelve arrays, as full_file wrote them. */
 static void check_values(const quant_gguf *g, const char *prefix, uint64_t i)
 {
@@ -1214,7 +1215,7 @@ static void read_the_tiny_model_in_three_ways(void)
     free(p);
 }
 
-/* ---- faults ---------------------------------------------------------------------------------------- */
+/* ---- faults ---------------------------------------------------------------------------------- */
 static void read_files_that_cannot_be_opened(void)
 {
     const char *path = "build/test_read.tmp";
