@@ -1728,37 +1728,46 @@ QUANT__FN void quant__sort_offsets(uint32_t *order, const quant_tensor *t, size_
     }
 }
 
-/* Places the tensors' data in the file: inside it, and each before the next. */
+/* Places the tensors' data in the file: each before the next and all inside it.  The overlap is
+ * looked for first: a type id that means something else to another program shows as one, whereas a
+ * truncated file has none and is told its full need. */
 QUANT__FN quant_result quant__layout(quant__in *in, uint32_t *order)
 {
     quant_gguf *g = in->g;
-    size_t i;
+    size_t i, outside = QUANT__NONE;
+    uint64_t end = 0;
     if (quant__pad64(&g->data_offset, in->at, g->alignment))
         return quant__in_fail(in, QUANT_E_FORMAT, in->at, QUANT__TEXT("the header is too large"));
     for (i = 0; i < g->n_tensors; i++) {
         quant_tensor *t = &g->tensors[i];
-        uint64_t end, size = t->size ? t->size : 1;     /* not known: at least something         */
-        int wraps = quant__add64(&t->offset, g->data_offset, t->offset);
-        if (wraps | quant__add64(&end, t->offset, size)) end = UINT64_MAX;
-        if (end <= in->size && !wraps) continue;
+        if (!quant__add64(&t->offset, g->data_offset, t->offset) &&
+            !quant__add64(&end, t->offset, t->size ? t->size : 1)) continue;
         in->name = t->name;
         return quant__in_fail_size(in, QUANT_E_SHORT, t->offset,
                                    QUANT__TEXT("tensor data reaches past the end of the file"),
-                                   end, in->size);
+                                   UINT64_MAX, in->size);
     }
     quant__sort_offsets(order, g->tensors, g->n_tensors);
     for (i = 0; i < g->n_tensors; i++) {
         quant_tensor *t = &g->tensors[order[i]];
+        uint64_t size = t->size ? t->size : 1;          /* of an unknown type: at least a byte   */
         uint64_t next = i + 1 < g->n_tensors ? g->tensors[order[i + 1]].offset : in->size;
+        end = t->offset + size;
+        if (outside == QUANT__NONE && end > in->size) outside = order[i];
+        if (i + 1 < g->n_tensors && size > next - t->offset) {
+            in->name = t->name;
+            return quant__in_fail(in, QUANT_E_FORMAT, t->offset,
+                                  QUANT__TEXT("tensor data overlaps the next tensor "
+                                              "(a type id of another program?)"));
+        }
         t->span = next - t->offset;
         if (!t->size) t->size = t->span;
-        if (t->size && t->size <= t->span) continue;
-        in->name = t->name;
-        return quant__in_fail(in, QUANT_E_FORMAT, t->offset,
-                              QUANT__TEXT("tensor data overlaps the next tensor "
-                                          "(a type id of another program?)"));
     }
-    return QUANT_OK;
+    if (outside == QUANT__NONE) return QUANT_OK;
+    in->name = g->tensors[outside].name;
+    return quant__in_fail_size(in, QUANT_E_SHORT, g->tensors[outside].offset,
+                               QUANT__TEXT("tensor data reaches past the end of the file"), end,
+                               in->size);
 }
 
 typedef struct quant__gguf_parts { uint32_t *order; uint8_t *header; } quant__gguf_parts;
@@ -3206,9 +3215,10 @@ QUANT_API const quant_tensor *quant_set_find(const quant_set *s, const char *nam
  * Types for a whole model. */
 
 /* >>stdio ----------------------------------------------------------------------------------------
- * Files by name.  Mapped where the system has it: opening then costs only the pages of the header.
- * Whoever shortens a mapped file takes the pages from under the reader (SIGBUS); that cannot be
- * guarded against here, use quant_gguf_open_io for such files.  QUANT_NO_MMAP: always stdio. */
+ * Files by name, the path in the encoding of fopen.  Mapped where the system has it: opening then
+ * costs only the pages of the header.  Whoever shortens a mapped file takes the pages from under
+ * the reader (SIGBUS); that cannot be guarded against here, use quant_gguf_open_io for such files.
+ * QUANT_NO_MMAP: always stdio. */
 #ifndef QUANT_NO_STDIO
 #include <limits.h>
 #include <stdio.h>
@@ -3323,8 +3333,12 @@ QUANT__FN quant_result quant__open_stdio(quant_gguf *g, const char *path, const 
     long size = -1;
     quant_result r;
     if (!f) return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot open the file"));
+    if (fgetc(f) == EOF && ferror(f)) {                 /* some systems open a directory         */
+        fclose(f);
+        return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot read the file"));
+    }
     if (fseek(f, 0, SEEK_END) == 0) size = ftell(f);
-    if (size < 0 || size == LONG_MAX) {                 /* LONG_MAX: a directory, on Linux       */
+    if (size < 0) {
         fclose(f);
         return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot tell the file's size"));
     }
