@@ -593,6 +593,58 @@ static void cli_shapes(void)
              " " D "l.gguf " D "x.gguf Q4_K_M") == 0);
 }
 
+static void put_be(FILE *f, uint64_t v, int bytes)
+{
+    while (bytes--) fputc((int)(v >> 8 * bytes & 255), f);
+}
+
+/* The same model in both byte orders gives the same output, copied tensors included. */
+static void cli_big_endian(void)
+{
+    static const char *const names[] = { "blk.0.ffn_up.weight", "blk.0.ffn_norm.weight" };
+    FILE *f = fopen(D "be.gguf", "wb");
+    uint64_t seed = 4;
+    maker m;
+    int i;
+    REQUIRE(f);
+    fputs("GGUF", f);
+    put_be(f, 3, 4);
+    put_be(f, 2, 8);
+    put_be(f, 1, 8);
+    put_be(f, 20, 8);
+    fputs("general.architecture", f);
+    put_be(f, QUANT_KV_STR, 4);
+    put_be(f, 5, 8);
+    fputs("llama", f);
+    for (i = 0; i < 2; i++) {
+        put_be(f, strlen(names[i]), 8);
+        fputs(names[i], f);
+        put_be(f, i ? 1 : 2, 4);
+        put_be(f, 64, 8);
+        if (!i) put_be(f, 100, 8);
+        put_be(f, QUANT_F32, 4);
+        put_be(f, i ? 25600 : 0, 8);
+    }
+    while (ftell(f) % 32) fputc(0, f);
+    for (i = 0; i < 6464; i++) {
+        float x = (float)(0.02 * test_normal(&seed));
+        uint32_t u;
+        memcpy(&u, &x, 4);
+        put_be(f, u, 4);
+    }
+    CHECK(fclose(f) == 0);
+    make_begin(&m, D "le.gguf");
+    make_tensor(&m, names[0], QUANT_F32, 64, 100, 1);
+    make_tensor(&m, names[1], QUANT_F32, 64, 1, 1);
+    CHECK(quant_gguf_header(&m.o) == QUANT_OK);
+    make_normal(&m, 6464, 0.02, 4);
+    make_end(&m);
+    CHECK(sh(QUANTIZE D "be.gguf " D "b.gguf Q4_0") == 0);
+    CHECK(sh(QUANTIZE D "le.gguf " D "l.gguf Q4_0") == 0);
+    CHECK(same_files(D "b.gguf", D "l.gguf"));
+    CHECK(sh("build/inspect " D "be.gguf") == 0 && strstr(out_text, "big-endian"));
+}
+
 static void cli_imatrix(void)
 {
     quant_imatrix im;
@@ -840,7 +892,8 @@ static void cli_types_unknown(void)
 static void cli_not_finite(void)
 {
     static const struct { const char *command; int code; } runs[] = {
-        { QUANTIZE D "nan.gguf " D "x.gguf Q4_0", 2 }, { QUANTIZE D "nan.gguf " D "x.gguf Q8_0", 2 },
+        { QUANTIZE D "nan.gguf " D "x.gguf Q4_0", 2 },
+        { QUANTIZE D "nan.gguf " D "x.gguf Q8_0", 2 },
         { QUANTIZE "--pure --threads 5 " D "nan.gguf " D "x.gguf NVFP4", 2 },
         { QUANTIZE D "nan.gguf " D "f16.gguf F16", 0 },
         { QUANTIZE D "f16.gguf " D "x.gguf Q8_0", 2 }
@@ -884,12 +937,14 @@ static void cli_bad_output(void)
     CHECK(!same_files(D "out.gguf", D "was") && no_temps());
 }
 
-/* Starts build/quantize without a shell, sends a signal after some milliseconds and waits. */
-static int run_signal(const char *out, int number, long ms)
+/* Starts build/quantize without a shell, sends a signal (0: none) once it writes, and waits. */
+static int run_signal(const char *out, int number)
 {
     int status;
     pid_t pid = fork();
-    struct timespec t;
+    struct timespec t = { 0, 2000000 };
+    char temp[200];
+    int tries;
     if (pid == 0) {
         int null = open("/dev/null", O_WRONLY);
         dup2(null, 1);
@@ -898,8 +953,9 @@ static int run_signal(const char *out, int number, long ms)
               (char *)NULL);
         _exit(99);
     }
-    t.tv_sec = ms / 1000;
-    t.tv_nsec = ms % 1000 * 1000000;
+    snprintf(temp, sizeof temp, "%s.tmp-%ld", out, (long)pid);
+    for (tries = 0; number && tries < 5000 && !exists(temp); tries++) nanosleep(&t, NULL);
+    t.tv_nsec = 50000000;
     if (number) { nanosleep(&t, NULL); kill(pid, number); }
     if (waitpid(pid, &status, 0) != pid) return -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
@@ -908,11 +964,11 @@ static int run_signal(const char *out, int number, long ms)
 static void cli_signals(void)
 {
     make_sparse(D "sparse.gguf", 262144);               /* 2 GiB of holes: a second and more     */
-    CHECK(run_signal(D "sig.gguf", SIGINT, 150) == 130);
-    CHECK(run_signal(D "sig.gguf", SIGTERM, 150) == 130);
-    CHECK(run_signal(D "sig.gguf", SIGHUP, 150) == 130);
+    CHECK(run_signal(D "sig.gguf", SIGINT) == 130);
+    CHECK(run_signal(D "sig.gguf", SIGTERM) == 130);
+    CHECK(run_signal(D "sig.gguf", SIGHUP) == 130);
     CHECK(!exists(D "sig.gguf") && no_temps());
-    CHECK(run_signal(D "sig.gguf", SIGKILL, 150) == 1000 + SIGKILL);
+    CHECK(run_signal(D "sig.gguf", SIGKILL) == 1000 + SIGKILL);
     CHECK(!exists(D "sig.gguf") && !no_temps());        /* a temporary may stay, OUT may not be  */
     CHECK(sh("rm -f " D "*.tmp-*; truncate -s 1000000000 " D "sparse.gguf; " QUANTIZE D
              "sparse.gguf " D "sig.gguf Q4_0") == 2);
@@ -929,7 +985,7 @@ static void cli_memory(void)
     return;
 #endif
     make_sparse(D "sparse.gguf", full ? 262144 : 36864);        /* 2 GiB or 300 MB               */
-    CHECK(run_signal(D "m.gguf", 0, 0) == 0);
+    CHECK(run_signal(D "m.gguf", 0) == 0);
     CHECK(getrusage(RUSAGE_CHILDREN, &u) == 0);         /* of the largest child so far           */
     test_note("%ld KiB", u.ru_maxrss);
     CHECK(u.ru_maxrss <= 65536 && u.ru_maxrss > 500);
@@ -1100,6 +1156,7 @@ void suite_cli(void)
     CLI(cli_report);
     CLI(cli_override);
     CLI(cli_shapes);
+    CLI(cli_big_endian);
     CLI(cli_imatrix);
     CLI(cli_nvfp4);
     CLI(cli_split);
