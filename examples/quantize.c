@@ -1402,8 +1402,9 @@ static void put_override(quant_gguf_out *out, override *k)
     k->used = 1;
 }
 
-/* A number of ours, unless the user wants another. */
-static void put_number(quantizer *q, quant_gguf_out *out, const char *key, uint32_t v)
+/* A key of ours, unless the user wants another value. */
+static void put_ours(quantizer *q, quant_gguf_out *out, const char *key, uint32_t type,
+                     const void *value)
 {
     quant_str s;
     override *k;
@@ -1411,7 +1412,13 @@ static void put_number(quantizer *q, quant_gguf_out *out, const char *key, uint3
     s.n = strlen(key);
     k = find_override(q, s);
     if (k) put_override(out, k);
-    else quant_gguf_put_u32(out, key, v);
+    else quant_gguf_put(out, key, type, value);
+}
+
+static void put_number(quantizer *q, quant_gguf_out *out, const char *key, uint64_t v)
+{
+    uint32_t u = v > UINT32_MAX ? UINT32_MAX : (uint32_t)v;
+    put_ours(q, out, key, QUANT_KV_U32, &u);
 }
 
 /* Keys that are not taken over, because the output has its own. */
@@ -1441,12 +1448,15 @@ static void put_metadata(quantizer *q, quant_gguf_out *out)
     put_number(q, out, "general.quantization_version", 2);
     put_number(q, out, "general.file_type", quant_mix_get((size_t)q->o.mix)->file_type);
     if (q->o.imatrix) {
-        quant_gguf_put_str(out, "quantize.imatrix.file", q->o.imatrix);
+        quant_str file;
+        file.p = q->o.imatrix;
+        file.n = strlen(file.p);
+        put_ours(q, out, "quantize.imatrix.file", QUANT_KV_STR, &file);
         if (q->im.dataset.n)
-            quant_gguf_put(out, "quantize.imatrix.dataset", QUANT_KV_STR, &q->im.dataset);
-        put_number(q, out, "quantize.imatrix.entries_count", (uint32_t)q->im.n_entries);
+            put_ours(q, out, "quantize.imatrix.dataset", QUANT_KV_STR, &q->im.dataset);
+        put_number(q, out, "quantize.imatrix.entries_count", q->im.n_entries);
         if (q->im.n_chunks)
-            put_number(q, out, "quantize.imatrix.chunks_count", (uint32_t)q->im.n_chunks);
+            put_number(q, out, "quantize.imatrix.chunks_count", q->im.n_chunks);
     }
     for (i = 0; i < q->o.n_kv; i++)
         if (!q->o.kv[i].used) put_override(out, &q->o.kv[i]);

@@ -670,6 +670,8 @@ static void cli_imatrix(void)
     CHECK(quant_gguf_find(&g, "general.file_type") == &g.kv[2]);
     quant_gguf_close(&g);
     quant_imatrix_close(&im);
+    CHECK(sh(QUANTIZE "--imatrix " D "im.gguf --override-kv quantize.imatrix.file=str:x " D
+             "l.gguf " D "i.gguf Q8_0") == 0);
     CHECK(sh(QUANTIZE "--imatrix " D "bad.gguf " D "l.gguf " D "x.gguf Q4_0") == 2);
     CHECK(strstr(err_text, "blk.0.attn_q.weight: the importance in"));
     refused(2, "none.dat", QUANTIZE "--imatrix " D "none.dat " TINY " " D "x.gguf Q4_0");
