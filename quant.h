@@ -721,9 +721,10 @@ QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name);
  * -ffast-math are switched off here and restored in >>end, for the user's own code.  gcc ignores
  * STDC FP_CONTRACT and takes the option; clang is the other way round. */
 #if defined(__clang__)
-#  pragma float_control(precise, on, push)
 #  pragma clang diagnostic push
 #  pragma clang diagnostic ignored "-Wunknown-pragmas"
+#  pragma clang diagnostic ignored "-Wignored-pragmas"     /* some targets lack float_control    */
+#  pragma float_control(precise, on, push)
 #  pragma STDC FP_CONTRACT OFF
 #  pragma clang diagnostic pop
 #elif defined(__GNUC__)
@@ -5894,7 +5895,10 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 
 /* >>end -----------------------------------------------------------------------------------------*/
 #if defined(__clang__)
+#  pragma clang diagnostic push
+#  pragma clang diagnostic ignored "-Wignored-pragmas"
 #  pragma float_control(pop)
+#  pragma clang diagnostic pop
 #elif defined(__GNUC__)
 #  pragma GCC pop_options
 #  ifdef __cplusplus
