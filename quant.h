@@ -4026,7 +4026,6 @@ QUANT__FN quant_result quant__kv_bits(const quant_kv *kv, uint64_t i, uint64_t *
     if (!kv || i >= kv->count) return QUANT_E_NOT_FOUND;
     width = quant__kv_size(kv->elem_type);
     if (!width) return QUANT_E_KIND;
-    if (i >= kv->raw_size / width) return QUANT_E_NOT_FOUND;
     v = quant__load(kv->raw + (size_t)i * width, width, kv->layout & QUANT_LAYOUT_BIG_ENDIAN);
     switch (kv->elem_type) {
         case QUANT_KV_I8:   v = (v ^ 0x80u) - 0x80u; break;

@@ -1279,6 +1279,7 @@ static void read_with_failing_allocations_and_reads(void)
         source s;
         quant_io io = source_io(&s, f.p, f.n);
         quant_result r;
+        quant_tensor t;
         uint8_t buf[8];
         s.fail_at = k;
         r = quant_gguf_open_io(&g, &io, &a, NULL);
@@ -1287,12 +1288,18 @@ static void read_with_failing_allocations_and_reads(void)
             s.fail_at = before + 1;
             CHECK(quant_gguf_read(&g, g.tensors, buf, 0, 8) == QUANT_E_IO);
             CHECK(quant_gguf_read(&g, g.tensors, buf, 0, 8) == QUANT_OK);
+            CHECK(quant_gguf_read(&g, g.tensors, NULL, 0, 0) == QUANT_OK);
+            CHECK(s.calls == before + 2 && "nothing to read, no call");
+            t = g.tensors[0];
         } else {
             CHECK(r == QUANT_E_IO && g.err.code == r);
         }
         quant_gguf_close(&g);
         CHECK(heap.live == 0);
-        if (r == QUANT_OK) break;
+        if (r != QUANT_OK) continue;
+        CHECK(quant_gguf_read(&g, &t, buf, 0, 8) == QUANT_E_STATE);
+        CHECK(quant_gguf_data(&g, &t) == NULL);
+        break;
     }
     CHECK(k > 2 && k < 100);
     free(f.p);
@@ -1329,6 +1336,73 @@ static void read_through_a_callback_that_lies(void)
     }
     CHECK(refused > 1000);
     free(other);
+    free(f.p);
+}
+
+/* Files of one header length whose counts or lengths differ from what pass 1 measured. */
+static void read_counts_that_change_between_the_passes(void)
+{
+    static const size_t keys[] = { 2, 1, 3, 2, 2 };     /* the first one is the honest file      */
+    static const size_t length[] = { 60, 141, 33, 50, 70 };
+    file f[5];
+    size_t i, k;
+    for (i = 0; i < 5; i++) {
+        begin(&f[i], 3, 0, 0, keys[i]);
+        for (k = 0; k < keys[i]; k++) {
+            char key[2] = "a";
+            key[0] = (char)('a' + k);
+            begin_kv(&f[i], key, QUANT_KV_STR);
+            len(&f[i], length[i]);
+            fill(&f[i], length[i]);
+        }
+        while (f[i].n < 300) num(&f[i], 1, 0);
+        CHECK(opens(f[i].p, f[i].n, NULL) == QUANT_OK);
+    }
+    for (i = 1; i < 5; i++) {
+        source s;
+        quant_io io = source_io(&s, f[0].p, 300);
+        quant_gguf g;
+        s.later = f[i].p;
+        s.turn = 1;
+        test_note("%d", (int)i);
+        CHECK(quant_gguf_open_io(&g, &io, NULL, NULL) == QUANT_E_FORMAT);
+        CHECK(g.err.what && strstr(g.err.what, "changed"));
+        quant_gguf_close(&g);
+    }
+    for (i = 0; i < 5; i++) free(f[i].p);
+}
+
+/* Memory that changes after the open: strings are never handed out past their value. */
+static void read_strings_that_change_after_the_open(void)
+{
+    size_t at, k;
+    uint64_t v;
+    file f;
+    begin(&f, 3, 0, 0, 1);
+    begin_array(&f, "a", QUANT_KV_STR, 2);
+    at = f.n;
+    text(&f, "first");
+    text(&f, "second");
+    for (v = 0; v < 64; v++) {
+        uint8_t *copy = (uint8_t *)malloc(f.n);
+        uint64_t lie = v < 60 ? v : (uint64_t)0 - v;
+        quant_str s;
+        quant_gguf g;
+        quant_result r;
+        if (!copy) abort();
+        memcpy(copy, f.p, f.n);
+        REQUIRE(quant_gguf_open(&g, copy, f.n, NULL, NULL) == QUANT_OK);
+        for (k = 0; k < 8; k++) copy[at + k] = (uint8_t)(lie >> 8 * k);
+        r = quant_kv_str(g.kv, 0, NULL, &s);
+        CHECK((r == QUANT_OK) == (lie <= 5 + 8 + 6) && (r == QUANT_OK || r == QUANT_E_FORMAT));
+        if (r == QUANT_OK) touch(s.p, s.n);
+        r = quant_kv_str(g.kv, 1, NULL, &s);
+        CHECK(r == QUANT_OK || r == QUANT_E_FORMAT);
+        if (r == QUANT_OK) touch(s.p, s.n);
+        CHECK(lie < 12 || r == QUANT_E_FORMAT);
+        quant_gguf_close(&g);
+        free(copy);
+    }
     free(f.p);
 }
 
@@ -1455,6 +1529,8 @@ void suite_read(void)
     RUN(read_bad_arguments);
     RUN(read_with_failing_allocations_and_reads);
     RUN(read_through_a_callback_that_lies);
+    RUN(read_counts_that_change_between_the_passes);
+    RUN(read_strings_that_change_after_the_open);
     RUN(read_memory_that_changes);
     RUN(read_every_corrupted_byte);
 }
