@@ -57,6 +57,7 @@
  *   QUANT_NO_ENCODE        decoders only                                    imatrix, split, mix
  *   QUANT_NO_IQ            no IQ1/IQ2/IQ3 (saves 9 KiB of codebooks)
  *   QUANT_NO_STRINGS       error texts become ""
+ *   QUANT_NO_MMAP          open_file always reads through stdio
  *   QUANT_ALLOW_FAST_MATH  compile under clang's -ffast-math all the same
  *   QUANT_MALLOC(n), QUANT_FREE(p), QUANT_ASSERT(c), QUANT_SQRTF(x), QUANT_MEMCPY, QUANT_MEMSET,
  *   QUANT_MEMCMP           hooks
@@ -89,11 +90,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef QUANT_NO_GGUF
+#if defined(QUANT_NO_GGUF) && !defined(QUANT_NO_GGUF_WRITE)
 #  define QUANT_NO_GGUF_WRITE
-#  define QUANT_NO_STDIO
 #endif
-#ifdef QUANT_FREESTANDING
+#if (defined(QUANT_NO_GGUF) || defined(QUANT_FREESTANDING)) && !defined(QUANT_NO_STDIO)
 #  define QUANT_NO_STDIO
 #endif
 

@@ -1,6 +1,6 @@
-/* Speed figures: `make bench`.  Prints a table of opening times, of encoders and decoders, and of
+/* Speed figures: `make bench`, or build/bench [open|rates|quantize|formats].  Prints a table of opening times, of encoders and decoders, and of
  * the quantize program end to end, each beside what was asked for.  Nothing here fails on a slow
- * machine; build/bench/ holds the files that it makes. */
+ * machine; build/files holds the files that it makes. */
 #define QUANT_IMPLEMENTATION
 #include "../quant.h"
 #include <math.h>
@@ -222,8 +222,8 @@ static void program(const char *type, const char *asked)
     char command[256];
     double t[3];
     int i;
-    snprintf(command, sizeof command, "build/quantize --quiet --threads 2 build/bench/weights.gguf "
-             "build/bench/out.gguf %s", type);
+    snprintf(command, sizeof command, "build/quantize --quiet --threads 2 build/files/weights.gguf "
+             "build/files/out.gguf %s", type);
     for (i = -1; i < 3; i++) {
         double a = now();
         if (system(command)) die(command);
@@ -233,18 +233,85 @@ static void program(const char *type, const char *asked)
            16 * 8192 * 3906e-6 / median(t, 3), asked);
 }
 
-int main(void)
+/* The format table of the README: relative RMS error of 64 x 4096 Gaussian weights of deviation
+ * 0.02, without importance and with all ones (the wider search). */
+static void formats(void)
 {
-    if (system("mkdir -p build/bench")) die("build/bench");
-    make_vocabulary("build/bench/vocabulary.gguf");
-    make_keys("build/bench/keys.gguf");
-    open_times("build/bench/vocabulary.gguf", "400 tensors, 128,256 tokens",
-               "3 ms, 1 MB; ggml 20.9 ms, 5.9 MB");
-    open_times("build/bench/keys.gguf", "200,000 keys",
-               "100 ms; ggml does not finish in 60 s");
-    rates();
-    make_weights("build/bench/weights.gguf");
-    program("Q8_0", "300");
-    program("Q4_0", "300");
-    return 0;
+    enum { COLS = 4096, ROWS = 64 };
+    static float x[COLS * ROWS], ones[COLS];
+    static uint8_t q[COLS * ROWS * 4];
+    quant_type t;
+    size_t i, r;
+    uint64_t s = 11;
+    for (i = 0; i < COLS * ROWS; i++) {
+        double u[2];
+        int k;
+        for (k = 0; k < 2; k++) {
+            uint64_t z = s += 0x9E3779B97F4A7C15u;
+            z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+            z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+            u[k] = ((double)((z ^ z >> 31) >> 11) + 0.5) / 9007199254740992.0;
+        }
+        x[i] = (float)(0.02 * sqrt(-2 * log(u[0])) * cos(6.283185307179586 * u[1]));
+    }
+    for (i = 0; i < COLS; i++) ones[i] = 1;
+    printf("| type | id | block | bytes | bits per weight | decode | encode | error | with flat "
+           "importance |\n|---|---|---|---|---|---|---|---|---|\n");
+    for (t = 0; t < QUANT_TYPE_COUNT; t++) {
+        const quant_type_info *info = quant_type_get(t);
+        int flat;
+        if (!(info->flags & QUANT_TF_DECODE)) continue;
+        printf("| %s | %u | %u | %u | %g | yes | %s |", info->name, (unsigned)t, info->block_len,
+               info->block_size, 8.0 * info->block_size / info->block_len,
+               info->flags & QUANT_TF_ENCODE ? "yes" : "not yet");
+        for (flat = 0; flat < 2; flat++) {
+            double e2 = 0, x2 = 0;
+            quant_encoder e;
+            if (!(info->flags & QUANT_TF_ENCODE) || t == QUANT_F32
+                || (flat && !(info->flags & QUANT_TF_IMPORTANCE))) {
+                printf(" |");
+                continue;
+            }
+            if (quant_encoder_init(&e, t, 0, NULL, 0)) die("encoder");
+            e.tensor_scale = quant_tensor_scale(t, 0.1f);
+            if (quant_from_f32(&e, q, x, ROWS, COLS, flat ? ones : NULL, NULL)) die("encode");
+            for (r = 0; r < ROWS; r++)
+                quant_row_error(t, &e2, &x2, x + r * COLS, q + r * quant_row_size(t, COLS), COLS,
+                                NULL, e.tensor_scale);
+            printf(" %.5f |", sqrt(e2 / x2));
+        }
+        printf("\n");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "all";
+    int all = strcmp(what, "all") == 0, known = all;
+    if (system("mkdir -p build/files")) die("build/files");
+    if (all || strcmp(what, "open") == 0) {
+        known = 1;
+        make_vocabulary("build/files/vocabulary.gguf");
+        make_keys("build/files/keys.gguf");
+        open_times("build/files/vocabulary.gguf", "400 tensors, 128,256 tokens",
+                   "3 ms, 1 MB; ggml 20.9 ms, 5.9 MB");
+        open_times("build/files/keys.gguf", "200,000 keys",
+                   "100 ms; ggml does not finish in 60 s");
+    }
+    if (all || strcmp(what, "rates") == 0) {
+        known = 1;
+        rates();
+    }
+    if (all || strcmp(what, "quantize") == 0) {
+        known = 1;
+        make_weights("build/files/weights.gguf");
+        program("Q8_0", "300");
+        program("Q4_0", "300");
+    }
+    if (strcmp(what, "formats") == 0) {
+        known = 1;
+        formats();
+    }
+    if (!known) fprintf(stderr, "usage: bench [all|open|rates|quantize|formats]\n");
+    return !known;
 }

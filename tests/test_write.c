@@ -796,7 +796,7 @@ static void write_many_names(void)
     }
     CHECK(o.n_tensors == 50000);
     quant_gguf_header(&o);
-    for (i = 0; i < 50000; i++) quant_gguf_write(&o, "abcdefgh" + i % 8, 1);
+    for (i = 0; i < 50000; i++) quant_gguf_write(&o, &"abcdefgh"[i % 8], 1);
     CHECK(quant_gguf_end(&o) == QUANT_OK);
     REQUIRE(quant_gguf_open(&g, b.p, b.n, NULL, NULL) == QUANT_OK);
     CHECK(quant_gguf_get_u64(&g, "key.123456", &v) == QUANT_OK && v == 123456);
