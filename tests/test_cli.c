@@ -1,5 +1,13 @@
 /* The programs, run as a user would.  Files go to build/cli, which is emptied first. */
 #include "test.h"
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#  define SANITIZED
+#elif defined(__has_feature)
+#  if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) \
+    || __has_feature(thread_sanitizer)
+#    define SANITIZED
+#  endif
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -982,8 +990,8 @@ static void cli_memory(void)
 {
     struct rusage u;
     int full = getenv("QUANT_TEST_LONG") != NULL;
-#if defined(__SANITIZE_ADDRESS__)
-    test_skip("sizes mean nothing under AddressSanitizer");
+#ifdef SANITIZED
+    test_skip("resident memory means nothing under a sanitizer");
     return;
 #endif
     make_sparse(D "sparse.gguf", full ? 262144 : 36864);        /* 2 GiB or 300 MB               */
