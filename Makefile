@@ -4,19 +4,23 @@ CFLAGS ?= -O2 -g
 WARN = -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla
 ALL_CFLAGS = -std=c99 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 $(WARN) $(CFLAGS)
 B = build
+SECONDS_EACH ?= 60
+SANITIZE = -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 
 SUITES = $(wildcard tests/test_*.c)
 PROGRAMS = $(patsubst examples/%.c,$(B)/%,$(wildcard examples/*.c))
+FUZZ = gguf rows imatrix
 
-all: $(PROGRAMS) $(B)/test
+all: $(PROGRAMS) $(B)/test $(FUZZ:%=$(B)/fuzz_%)
 
 help:
-	@echo 'make demo    quantize the tiny model, print sizes and errors'
-	@echo 'make test    all tests, under 90 s'
-	@echo 'make bench   speed figures'
-	@echo 'make matrix  compilers, standards, options, cross builds'
-	@echo 'make fuzz    fuzz targets, SECONDS_EACH=60'
-	@echo 'make map     check the map at the top of quant.h'
+	@echo 'make demo      inspect and quantize the tiny model, print sizes and errors'
+	@echo 'make test      all tests, under 90 s'
+	@echo 'make bench     speed figures'
+	@echo 'make matrix    compilers, standards, options, cross builds, flash sizes'
+	@echo 'make sanitize  the tests under address, undefined, memory and thread sanitizers'
+	@echo 'make fuzz      fuzz targets, SECONDS_EACH=60'
+	@echo 'make map       check the map at the top of quant.h'
 
 $(B):
 	@mkdir -p $(B)
@@ -24,17 +28,33 @@ $(B):
 $(B)/quant.o: quant.c quant.h | $(B)
 	$(CC) $(ALL_CFLAGS) -c quant.c -o $@
 
-$(B)/%.test.o: tests/%.c tests/test.h quant.h | $(B)
+$(B)/%.test.o: tests/%.c $(wildcard tests/*.h examples/*.h) quant.h | $(B)
 	$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(B)/test: $(patsubst tests/%.c,$(B)/%.test.o,$(SUITES)) $(B)/quant.o
 	$(CC) $(ALL_CFLAGS) $^ -lm -lpthread -o $@
+
+$(B)/bench: tests/bench.c quant.h | $(B)
+	$(CC) $(ALL_CFLAGS) tests/bench.c -lm -lpthread -o $@
+
+# Without arguments these replay inputs of their own: part of `make test`.
+$(B)/fuzz_%: tests/fuzz_%.c quant.h | $(B)
+	$(CC) $(ALL_CFLAGS) -DFUZZ_REPLAY $< -lm -o $@
 
 $(B)/%: examples/%.c $(wildcard examples/*.h) quant.h $(B)/quant.o | $(B)
 	$(CC) $(ALL_CFLAGS) $< $(B)/quant.o -lm -lpthread -o $@
 
 test: all map
 	@$(B)/test
+
+demo: all
+	@sh examples/demo.sh
+
+bench: all $(B)/bench
+	@$(B)/bench
+
+matrix:
+	@tests/matrix.sh
 
 # The map in >>start must list exactly the tags of the file, in their order.
 map: | $(B)
@@ -43,7 +63,31 @@ map: | $(B)
 	@sed -n 's/^\/\* \(>>[a-z-]*\).*/\1/p' quant.h > $(B)/map.have
 	@diff $(B)/map.want $(B)/map.have && echo "map: `wc -l < $(B)/map.have` sections"
 
+# The same tests in builds of their own.  Thread sanitizer: the programs with several threads.
+sanitize:
+	@$(MAKE) --no-print-directory clean
+	$(MAKE) CC=clang CFLAGS='-O1 -g $(SANITIZE)' test
+	@$(MAKE) --no-print-directory clean
+	$(MAKE) CC=gcc CFLAGS='-O2 -g $(SANITIZE)' test
+	@$(MAKE) --no-print-directory clean
+	$(MAKE) CC=clang CFLAGS='-O1 -g -fsanitize=memory -fno-sanitize-recover=all' test
+	@$(MAKE) --no-print-directory clean
+	$(MAKE) CC=clang CFLAGS='-O1 -g -fsanitize=thread' all
+	$(B)/test threads
+	@$(MAKE) --no-print-directory clean
+
+fuzz: | $(B)
+	@for t in $(FUZZ); do \
+	    clang -g -O1 -fsanitize=fuzzer,address,undefined,float-cast-overflow \
+	        -fno-sanitize-recover=all tests/fuzz_$$t.c -lm -o $(B)/libfuzzer_$$t || exit 1; \
+	    mkdir -p $(B)/corpus_$$t; \
+	    $(B)/libfuzzer_$$t -max_total_time=$(SECONDS_EACH) -max_len=8192 -print_final_stats=0 \
+	        -artifact_prefix=$(B)/ $(B)/corpus_$$t > $(B)/fuzz_$$t.log 2>&1 \
+	        || { tail -40 $(B)/fuzz_$$t.log; echo "fuzz_$$t: FAILED"; exit 1; }; \
+	    echo "fuzz_$$t: `grep -c . $(B)/fuzz_$$t.log` lines, `tail -1 $(B)/fuzz_$$t.log`"; \
+	done
+
 clean:
 	rm -rf $(B)
 
-.PHONY: all help test map clean demo bench matrix fuzz
+.PHONY: all help test demo bench matrix map sanitize fuzz clean

@@ -57,6 +57,7 @@
  *   QUANT_NO_ENCODE        decoders only                                    imatrix, split, mix
  *   QUANT_NO_IQ            no IQ1/IQ2/IQ3 (saves 9 KiB of codebooks)
  *   QUANT_NO_STRINGS       error texts become ""
+ *   QUANT_NO_MMAP          open_file always reads through stdio
  *   QUANT_ALLOW_FAST_MATH  compile under clang's -ffast-math all the same
  *   QUANT_MALLOC(n), QUANT_FREE(p), QUANT_ASSERT(c), QUANT_SQRTF(x), QUANT_MEMCPY, QUANT_MEMSET,
  *   QUANT_MEMCMP           hooks
@@ -89,11 +90,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef QUANT_NO_GGUF
+#if defined(QUANT_NO_GGUF) && !defined(QUANT_NO_GGUF_WRITE)
 #  define QUANT_NO_GGUF_WRITE
-#  define QUANT_NO_STDIO
 #endif
-#ifdef QUANT_FREESTANDING
+#if (defined(QUANT_NO_GGUF) || defined(QUANT_FREESTANDING)) && !defined(QUANT_NO_STDIO)
 #  define QUANT_NO_STDIO
 #endif
 
@@ -721,9 +721,10 @@ QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name);
  * -ffast-math are switched off here and restored in >>end, for the user's own code.  gcc ignores
  * STDC FP_CONTRACT and takes the option; clang is the other way round. */
 #if defined(__clang__)
-#  pragma float_control(precise, on, push)
 #  pragma clang diagnostic push
 #  pragma clang diagnostic ignored "-Wunknown-pragmas"
+#  pragma clang diagnostic ignored "-Wignored-pragmas"     /* some targets lack float_control    */
+#  pragma float_control(precise, on, push)
 #  pragma STDC FP_CONTRACT OFF
 #  pragma clang diagnostic pop
 #elif defined(__GNUC__)
@@ -3839,37 +3840,46 @@ QUANT__FN void quant__sort_offsets(uint32_t *order, const quant_tensor *t, size_
     }
 }
 
-/* Places the tensors' data in the file: inside it, and each before the next. */
+/* Places the tensors' data in the file: each before the next and all inside it.  The overlap is
+ * looked for first: a type id that means something else to another program shows as one, whereas a
+ * truncated file has none and is told its full need. */
 QUANT__FN quant_result quant__layout(quant__in *in, uint32_t *order)
 {
     quant_gguf *g = in->g;
-    size_t i;
+    size_t i, outside = QUANT__NONE;
+    uint64_t end = 0;
     if (quant__pad64(&g->data_offset, in->at, g->alignment))
         return quant__in_fail(in, QUANT_E_FORMAT, in->at, QUANT__TEXT("the header is too large"));
     for (i = 0; i < g->n_tensors; i++) {
         quant_tensor *t = &g->tensors[i];
-        uint64_t end, size = t->size ? t->size : 1;     /* not known: at least something         */
-        int wraps = quant__add64(&t->offset, g->data_offset, t->offset);
-        if (wraps | quant__add64(&end, t->offset, size)) end = UINT64_MAX;
-        if (end <= in->size && !wraps) continue;
+        if (!quant__add64(&t->offset, g->data_offset, t->offset) &&
+            !quant__add64(&end, t->offset, t->size ? t->size : 1)) continue;
         in->name = t->name;
         return quant__in_fail_size(in, QUANT_E_SHORT, t->offset,
                                    QUANT__TEXT("tensor data reaches past the end of the file"),
-                                   end, in->size);
+                                   UINT64_MAX, in->size);
     }
     quant__sort_offsets(order, g->tensors, g->n_tensors);
     for (i = 0; i < g->n_tensors; i++) {
         quant_tensor *t = &g->tensors[order[i]];
+        uint64_t size = t->size ? t->size : 1;          /* of an unknown type: at least a byte   */
         uint64_t next = i + 1 < g->n_tensors ? g->tensors[order[i + 1]].offset : in->size;
+        end = t->offset + size;
+        if (outside == QUANT__NONE && end > in->size) outside = order[i];
+        if (i + 1 < g->n_tensors && size > next - t->offset) {
+            in->name = t->name;
+            return quant__in_fail(in, QUANT_E_FORMAT, t->offset,
+                                  QUANT__TEXT("tensor data overlaps the next tensor "
+                                              "(a type id of another program?)"));
+        }
         t->span = next - t->offset;
         if (!t->size) t->size = t->span;
-        if (t->size && t->size <= t->span) continue;
-        in->name = t->name;
-        return quant__in_fail(in, QUANT_E_FORMAT, t->offset,
-                              QUANT__TEXT("tensor data overlaps the next tensor "
-                                          "(a type id of another program?)"));
     }
-    return QUANT_OK;
+    if (outside == QUANT__NONE) return QUANT_OK;
+    in->name = g->tensors[outside].name;
+    return quant__in_fail_size(in, QUANT_E_SHORT, g->tensors[outside].offset,
+                               QUANT__TEXT("tensor data reaches past the end of the file"), end,
+                               in->size);
 }
 
 typedef struct quant__gguf_parts { uint32_t *order; uint8_t *header; } quant__gguf_parts;
@@ -4016,7 +4026,6 @@ QUANT__FN quant_result quant__kv_bits(const quant_kv *kv, uint64_t i, uint64_t *
     if (!kv || i >= kv->count) return QUANT_E_NOT_FOUND;
     width = quant__kv_size(kv->elem_type);
     if (!width) return QUANT_E_KIND;
-    if (i >= kv->raw_size / width) return QUANT_E_NOT_FOUND;
     v = quant__load(kv->raw + (size_t)i * width, width, kv->layout & QUANT_LAYOUT_BIG_ENDIAN);
     switch (kv->elem_type) {
         case QUANT_KV_I8:   v = (v ^ 0x80u) - 0x80u; break;
@@ -4701,8 +4710,8 @@ QUANT_API quant_result quant_gguf_end(quant_gguf_out *o)
 
 /* >>imatrix-impl ---------------------------------------------------------------------------------
  * Importance files.  Both forms are read twice by the same text: first with carve.base NULL, which
- * checks the structure and sums up the memory, then into the one allocation.  The second pass checks
- * all of it again and keeps within that memory: a mapped file may change under it.
+ * checks the structure and sums up the memory, then into the one allocation.  The second pass
+ * checks all of it again and keeps within that memory: a mapped file may change under it.
  *
  * .dat, little-endian, no magic:  i32 entries
  *     per entry  i32 n, name [n], i32 calls, i32 values, f32 [values]     E[x^2] * calls
@@ -4753,10 +4762,12 @@ QUANT__FN quant_str quant__importance_str(quant__importance *s, const char *p, s
     return r;
 }
 
-/* Takes the entries and their index. */
+/* Begins a pass: forgets what the one before found, takes the entries and their index. */
 QUANT__FN void quant__importance_tables(quant__importance *s, size_t n)
 {
     quant_imatrix *m = s->m;
+    QUANT_MEMSET(&m->dataset, 0, sizeof m->dataset);
+    m->n_chunks = 0;
     m->n_entries = n;
     m->priv.n_slots = quant__name_slots(n);
     m->entries = (quant_imatrix_entry *)quant__importance_take(s, n, sizeof *m->entries);
@@ -4845,6 +4856,10 @@ QUANT__FN quant_result quant__dat_entry(quant__importance *s, size_t i)
     if (r != QUANT_OK) return r;
     name.p = (const char *)s->data + (size_t)s->at;
     name.n = (size_t)n;
+    for (k = 0; k < n; k++)
+        if (!name.p[(size_t)k])
+            return quant__importance_fail(s, QUANT_E_FORMAT, name, start,
+                                          QUANT__TEXT("the name contains a zero byte"));
     s->at += n;
     r = quant__dat_i32(s, name, &calls);
     if (r != QUANT_OK) return r;
@@ -5014,8 +5029,7 @@ QUANT__FN quant_result quant__importance_gguf(quant__importance *s)
     quant__importance_tables(s, n);
     if (quant_kv_str(quant_gguf_find(g, "imatrix.datasets"), 0, NULL, &str) == QUANT_OK)
         s->m->dataset = quant__importance_str(s, str.p, str.n);
-    if (quant_gguf_get_u64(g, "imatrix.chunk_count", &s->m->n_chunks) != QUANT_OK)
-        s->m->n_chunks = 0;
+    (void)quant_gguf_get_u64(g, "imatrix.chunk_count", &s->m->n_chunks);    /* else it stays 0   */
     for (i = n = 0; i < g->n_tensors; i++) {
         const quant_tensor *t = &g->tensors[i];
         if (quant__importance_base(t, ".counts", &base)
@@ -5062,6 +5076,7 @@ QUANT_API quant_result quant_imatrix_open(quant_imatrix *m, const void *data, si
     s.max_entries = limits && limits->max_tensors ? limits->max_tensors : (uint64_t)1 << 20;
     s.max_string = limits && limits->max_string ? limits->max_string : (uint64_t)1 << 30;
     if (s.max_entries > 1u << 29) s.max_entries = 1u << 29;     /* quant__name_slots             */
+    if (!data && size) return quant__fail(&m->err, QUANT_E_ARG, 0, QUANT__TEXT("no data"));
     if (size >= 4 && QUANT_MEMCMP(data, "GGUF", 4) == 0) {
         r = quant_gguf_open(&g, data, size, a, limits);
         s.g = &g;
@@ -5666,9 +5681,10 @@ QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name)
 #endif
 
 /* >>stdio ----------------------------------------------------------------------------------------
- * Files by name.  Mapped where the system has it: opening then costs only the pages of the header.
- * Whoever shortens a mapped file takes the pages from under the reader (SIGBUS); that cannot be
- * guarded against here, use quant_gguf_open_io for such files.  QUANT_NO_MMAP: always stdio. */
+ * Files by name, the path in the encoding of fopen.  Mapped where the system has it: opening then
+ * costs only the pages of the header.  Whoever shortens a mapped file takes the pages from under
+ * the reader (SIGBUS); that cannot be guarded against here, use quant_gguf_open_io for such files.
+ * QUANT_NO_MMAP: always stdio. */
 #ifndef QUANT_NO_STDIO
 #include <limits.h>
 #include <stdio.h>
@@ -5783,8 +5799,12 @@ QUANT__FN quant_result quant__open_stdio(quant_gguf *g, const char *path, const 
     long size = -1;
     quant_result r;
     if (!f) return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot open the file"));
+    if (fgetc(f) == EOF && ferror(f)) {                 /* some systems open a directory         */
+        fclose(f);
+        return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot read the file"));
+    }
     if (fseek(f, 0, SEEK_END) == 0) size = ftell(f);
-    if (size < 0 || size == LONG_MAX) {                 /* LONG_MAX: a directory, on Linux       */
+    if (size < 0) {
         fclose(f);
         return quant__fail(&g->err, QUANT_E_IO, 0, QUANT__TEXT("cannot tell the file's size"));
     }
@@ -5874,7 +5894,10 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 
 /* >>end -----------------------------------------------------------------------------------------*/
 #if defined(__clang__)
+#  pragma clang diagnostic push
+#  pragma clang diagnostic ignored "-Wignored-pragmas"
 #  pragma float_control(pop)
+#  pragma clang diagnostic pop
 #elif defined(__GNUC__)
 #  pragma GCC pop_options
 #  ifdef __cplusplus

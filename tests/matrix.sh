@@ -1,0 +1,194 @@
+#!/bin/sh
+# Compiles quant.h in every way that a user might, runs the golden tests where the machine can, and
+# checks what each option leaves in and out.  Usage: tests/matrix.sh [WORD...] runs the lines whose
+# name contains a word.  Prints one line a check; the last one is `N passed, N failed, N skipped`.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+out=build/matrix
+rm -rf $out
+mkdir -p $out
+passed=0 failed=0 skipped=0
+words="$*"
+strict="-Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror"
+
+wanted() {
+    [ -z "$words" ] && return 0
+    for w in $words; do case "$1" in *"$w"*) return 0 ;; esac; done
+    return 1
+}
+
+# check NAME COMMAND...: runs the command, counts its exit code
+check() {
+    name=$1
+    shift
+    wanted "$name" || return 0
+    if "$@" >$out/log 2>&1; then
+        passed=$((passed + 1))
+        echo "ok      $name"
+    else
+        failed=$((failed + 1))
+        echo "FAILED  $name"
+        echo "        $*"
+        sed 's/^/        /' $out/log | head -20
+    fi
+}
+
+skip() {
+    wanted "$1" || return 0
+    skipped=$((skipped + 1))
+    echo "SKIPPED $1: $2"
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# --- C and C++ standards, two compilers, three optimization levels ---------------------------------
+for cc in gcc clang; do
+    if ! has $cc; then skip "$cc" "not installed"; continue; fi
+    for std in c99 c11 c2x; do for o in -O0 -O2 -Os; do
+        check "$cc -std=$std $o" $cc -std=$std -pedantic $strict $o -c quant.c -o $out/a.o
+    done; done
+done
+for cxx in g++ clang++; do
+    if ! has $cxx; then skip "$cxx" "not installed"; continue; fi
+    for std in c++11 c++20; do for o in -O0 -O2; do
+        check "$cxx -std=$std $o" $cxx -x c++ -std=$std -pedantic $strict $o -c quant.c -o $out/a.o
+    done; done
+done
+check "stack at most 4 KiB" gcc -std=c99 -O2 -Wframe-larger-than=4096 -Werror -c quant.c -o $out/a.o
+
+# --- the golden tests, compiled in ways that could change bytes -----------------------------------
+suites=$(ls tests/test_*.c | tr '\n' ' ')
+# golden NAME RUNNER COMPILER FLAGS...: the library with the flags, the tests plainly
+golden() {
+    name=$1 run=$2 cc=$3
+    shift 3
+    wanted "golden $name" || return 0
+    plain="-std=c99 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 -O1"
+    check "golden $name" sh -c "$cc $* -c quant.c -o $out/g.o && \
+        $cc $plain $suites $out/g.o -lm -lpthread -o $out/golden && \
+        $run $out/golden golden half bfloats splits_do errors_are any_bytes any_finite idempotent type_names products read_rule write_golden"
+}
+golden "gcc -O0" "" gcc -O0
+golden "gcc -O3 -march=native" "" gcc -O3 -march=native
+golden "gcc -ffast-math" "" gcc -O2 -ffast-math -march=native
+golden "gcc -ffp-contract=fast" "" gcc -O2 -ffp-contract=fast -march=native
+golden "gcc -fno-builtin" "" gcc -O2 -fno-builtin
+if has clang; then
+    golden "clang -O0" "" clang -O0
+    golden "clang -O2" "" clang -O2
+    golden "clang -O3 -march=native" "" clang -O3 -march=native
+    golden "clang -ffast-math -ffp-contract=on" "" clang -O3 -march=native -ffast-math \
+        -ffp-contract=on -DQUANT_ALLOW_FAST_MATH
+    check "clang -ffast-math is refused" sh -c \
+        "! clang -O2 -ffast-math -c quant.c -o $out/a.o"
+fi
+golden "own square root" "" gcc -O2 "'-DQUANT_SQRTF(x)=quant__sqrt_soft(x)'"
+if has s390x-linux-gnu-gcc && has qemu-s390x; then
+    golden "s390x (big-endian)" "qemu-s390x -L /usr/s390x-linux-gnu" s390x-linux-gnu-gcc -O2
+else
+    skip "golden s390x (big-endian)" "needs gcc-s390x-linux-gnu and qemu-user"
+fi
+if has aarch64-linux-gnu-gcc && has qemu-aarch64; then
+    golden "aarch64" "qemu-aarch64 -L /usr/aarch64-linux-gnu" aarch64-linux-gnu-gcc -O2
+else
+    skip "golden aarch64" "needs gcc-aarch64-linux-gnu and qemu-user"
+fi
+
+# --- ways to include -------------------------------------------------------------------------------
+cat >$out/two_a.c <<'END'
+#define QUANT_IMPLEMENTATION
+#include "third_party/weights.h"
+END
+cat >$out/two_b.c <<'END'
+#include "third_party/weights.h"
+#include "third_party/weights.h"
+int main(void) { return quant_type_find("Q4_K") == QUANT_Q4_K ? 0 : 1; }
+END
+mkdir -p $out/third_party
+cp quant.h $out/third_party/weights.h
+check "renamed file, two translation units" sh -c "gcc -I$out $out/two_a.c $out/two_b.c \
+    -o $out/two && $out/two"
+cat >$out/static.c <<'END'
+#define QUANT_STATIC
+#define QUANT_IMPLEMENTATION
+#include "../../quant.h"
+#include "../../quant.h"
+int main(void) { return quant_row_size(QUANT_Q4_K, 256) == 144 ? 0 : 1; }
+END
+for cc in gcc clang g++ clang++; do
+    has $cc || continue
+    check "QUANT_STATIC $cc" sh -c "$cc -x c$(case $cc in *++) echo ++ ;; esac) $strict \
+        $out/static.c -o $out/static && $out/static"
+done
+check "QUANT_STATIC exports nothing" sh -c "gcc -O2 -c $out/static.c -o $out/a.o && \
+    ! nm $out/a.o | grep ' [TDBRC] ' | grep -v ' main$'"
+check "nothing but quant_ is exported" sh -c "gcc -O2 -c quant.c -o $out/a.o && \
+    ! nm $out/a.o | grep ' [TDBRC] ' | grep -v ' T quant_[a-z0-9]'"
+check "no writable data" sh -c "gcc -O2 -fno-pic -c quant.c -o $out/a.o && ! nm $out/a.o | grep ' [bBdDC] '"
+check "no private macro is left" sh -c "gcc -E -dM quant.c >$out/macros && \
+    grep -q '#define QUANT_VERSION' $out/macros && ! grep '#define QUANT__' $out/macros"
+
+# --- options: what they remove ---------------------------------------------------------------------
+# option OPTION PATTERN: compiles with it cleanly, and no symbol matches the pattern
+option() {
+    for cc in gcc clang; do
+        has $cc || continue
+        check "$1 $cc" sh -c "$cc -std=c99 -pedantic $strict -O2 $1 -c quant.c -o $out/a.o && \
+            ! nm $out/a.o | grep -E '$2'"
+    done
+}
+option -DQUANT_NO_IQ 'grid_iq|decode_iq[123]'
+option -DQUANT_NO_ENCODE 'quant__encode|quant__search|quant_from_f32'
+option -DQUANT_NO_GGUF 'gguf|imatrix|quant_set|quant_mix|mmap|malloc'
+option -DQUANT_NO_GGUF_WRITE 'gguf_(begin|put|header|write|end)'
+option -DQUANT_NO_MMAP 'mmap'
+option -DQUANT_NO_STDIO 'mmap|fopen|fread|open_file'
+check "QUANT_NO_STRINGS has no texts" sh -c "gcc -O2 -DQUANT_NO_STRINGS -c quant.c -o $out/a.o && \
+    ! strings $out/a.o | grep -E 'too short|not a valid|is not'"
+option "-DQUANT_NO_IQ -DQUANT_NO_ENCODE -DQUANT_NO_GGUF -DQUANT_NO_STRINGS" 'gguf|quant__encode'
+option "-DQUANT_FREESTANDING -ffreestanding" 'U (malloc|free|fopen|mmap|sqrtf|log|exp|floor)'
+
+# --- freestanding cross builds ---------------------------------------------------------------------
+# Undefined symbols that are allowed: what compilers emit by themselves.
+allowed='memcpy|memset|memmove|memcmp|__aeabi_.*|__gnu_.*|__(add|sub|mul|div)[sdt]f3|__(eq|ne|lt|le|gt|ge|unord)[sdt]f2|__(fix|fixuns|float|floatun|floatuns)[sdt][fi][sdt][fi]|__extendsfdf2|__truncdfsf2|__(u?div|u?mod|mul)[sdt]i3|__(ashl|lshr|ashr)[sdt]i3|__u?divmod[sd]i4|__stack_chk_.*|___chkstk_ms|__chkstk|_fltused|__stack_pointer|__indirect_function_table'
+cross() {
+    name="freestanding $1"
+    shift
+    check "$name" sh -c "clang --target=$* -std=c99 -pedantic -Wall -Wextra -Werror -Os \
+        -ffreestanding -DQUANT_FREESTANDING -c quant.c -o $out/cross.o || exit 1
+        llvm-nm-14 -u $out/cross.o >$out/undefined || exit 1
+        ! awk '{ print \$NF }' $out/undefined | grep -vE '^($allowed)$'"
+}
+if has clang; then
+    cross aarch64 aarch64-none-elf
+    cross "aarch64 big-endian" aarch64_be-none-elf
+    cross thumbv6m thumbv6m-none-eabi
+    cross thumbv7em thumbv7em-none-eabihf -mfpu=fpv4-sp-d16
+    cross riscv32 riscv32-none-elf -march=rv32imac
+    cross riscv64 riscv64-none-elf -march=rv64gc
+    cross wasm32 wasm32-unknown-unknown
+    cross "wasm32 simd128" wasm32-unknown-unknown -msimd128
+    cross s390x s390x-linux-gnu
+    cross mingw x86_64-w64-mingw32
+    cross i686 i686-none-elf -msse2 -mfpmath=sse
+else
+    skip "freestanding cross builds" "clang is not installed"
+fi
+
+# --- flash sizes -----------------------------------------------------------------------------------
+if has clang && wanted "flash"; then
+    echo "Flash, bytes of code and constants (clang -Os):"
+    printf '  %-52s %9s %9s\n' "" thumbv7em x86-64
+    for o in "" "-DQUANT_NO_ENCODE" "-DQUANT_NO_GGUF" "-DQUANT_NO_IQ" \
+        "-DQUANT_NO_ENCODE -DQUANT_NO_GGUF" \
+        "-DQUANT_NO_ENCODE -DQUANT_NO_GGUF -DQUANT_NO_IQ -DQUANT_NO_STRINGS"; do
+        for t in "thumbv7em-none-eabihf -mfpu=fpv4-sp-d16" x86_64-linux-gnu; do
+            clang --target=$t -Os -ffreestanding -DQUANT_FREESTANDING $o -c quant.c -o $out/s.o
+            llvm-size-14 $out/s.o | awk 'NR == 2 { printf "%s ", $1 + $2 }'
+        done | { read -r a b; printf '  %-52s %9s %9s\n' "${o:-everything}" "$a" "$b"; }
+    done
+fi
+
+if [ $skipped -gt 0 ]; then echo "$passed passed, $failed failed, $skipped skipped"
+else echo "$passed passed, $failed failed"; fi
+[ $failed -eq 0 ] && [ $passed -gt 0 ]
