@@ -1,4 +1,5 @@
-/* Runs all suites; `build/test [WORD...]` runs the tests whose name contains a word. */
+/* Runs all suites; `build/test [WORD...]` runs the tests whose name contains a word, or, with -WORD,
+ * those whose name does not. */
 #include "test.h"
 #include <math.h>
 #include <stdarg.h>
@@ -31,8 +32,11 @@ void test_skip(const char *why)
 
 void test_run(const char *name, void (*fn)(void))
 {
-    int i, chosen = n_words == 0;
-    for (i = 0; i < n_words; i++) chosen |= strstr(name, words[i]) != NULL;
+    int i, chosen = n_words == 0 || words[0][0] == '-';
+    for (i = 0; i < n_words; i++) {
+        if (words[i][0] != '-') chosen |= strstr(name, words[i]) != NULL;
+        else if (strstr(name, words[i] + 1)) chosen = 0;
+    }
     if (!chosen) return;
     bad = skip_now = 0;
     note[0] = 0;
