@@ -1,4 +1,5 @@
-/* Runs all suites; `build/test [WORD...]` runs the tests whose name contains a word. */
+/* Runs all suites; `build/test [WORD...]` runs the tests whose name contains a word, or, with -WORD,
+ * those whose name does not. */
 #include "test.h"
 #include <math.h>
 #include <stdarg.h>
@@ -31,15 +32,18 @@ void test_skip(const char *why)
 
 void test_run(const char *name, void (*fn)(void))
 {
-    int i, chosen = n_words == 0;
-    for (i = 0; i < n_words; i++) chosen |= strstr(name, words[i]) != NULL;
+    int i, chosen = n_words == 0 || words[0][0] == '-';
+    for (i = 0; i < n_words; i++) {
+        if (words[i][0] != '-') chosen |= strstr(name, words[i]) != NULL;
+        else if (strstr(name, words[i] + 1)) chosen = 0;
+    }
     if (!chosen) return;
     bad = skip_now = 0;
     note[0] = 0;
     fn();
     if (bad) { failed++; printf("FAILED %s (%d checks)\n", name, bad); }
     else if (skip_now) { skipped++; printf("skipped %s\n", name); }
-    else { passed++; if (n_words) printf("ok %s\n", name); }
+    else { passed++; if (n_words && words[0][0] != '-') printf("ok %s\n", name); }
     fflush(stdout);
 }
 

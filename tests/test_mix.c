@@ -44,6 +44,7 @@ static void tiny_model_types(void)
     size_t size, line = 0, checked = 0;
     char *text = (char *)test_file("tests/golden/tiny.tensors.tsv", &size), *p;
     uint32_t seen[QUANT_MIX_KIND_COUNT], last = 999;
+    char previous[64] = "";
     quant_gguf g;
     quant_set s;
     quant_mix_model m;
@@ -55,7 +56,7 @@ static void tiny_model_types(void)
     CHECK(m.n_attn_v == 4 && !m.tied && !m.falcon && !m.llama_70b);
     text[size - 1] = 0;
     for (p = strtok(text, "\n"); p; p = strtok(NULL, "\n"), line++) {
-        char name[64], type[16], previous[64];
+        char name[64] = "", type[16] = "";
         uint32_t ft, i;
         const quant_tensor *t;
         quant_type got;
