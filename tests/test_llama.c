@@ -33,10 +33,10 @@ static char names[400][16];
 /* 3 special tokens, 256 bytes and pieces (SPM), or 256 bytes, merged pieces and specials (gpt2). */
 static size_t make_tokens(const spec *s, quant_str *text, float *score, int32_t *kind)
 {
-    static const char *spm[] = { "\xe2\x96\x81", "a", "b", "c", "ab", "bc", "abc", "\xe2\x96\x81" "a",
-                                 "\xe2\x96\x81" "ab", "\xc3\xa9", "<tag>" };
+    static const char *spm[] = { "\xe2\x96\x81", "a", "b", "c", "ab", "bc", "abc", "\xe2\x96\x81\x61",
+                                 "\xe2\x96\x81\x61\x62", "\xc3\xa9", "<tag>" };
     static const float spm_score[] = { -1, -2, -3, -4, -5, -6, -9, -8, -7, -10, 0 };
-    static const char *bpe[] = { "ab", "bc", "abc", "\xc4\xa0" "a", "<|im_start|>", "<|im_end|>",
+    static const char *bpe[] = { "ab", "bc", "abc", "\xc4\xa0\x61", "<|im_start|>", "<|im_end|>",
                                  "<|endoftext|>" };
     size_t n = 0, i, k;
     for (i = 0; i < 3 && !s->gpt2; i++, n++) {
