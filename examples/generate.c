@@ -10,7 +10,7 @@
 #include <signal.h>
 
 typedef struct options {
-    const char *model, *prompt, *tokens;
+    const char *model, *prompt, *file, *tokens;
     size_t      n, n_ctx, threads, top_k;
     double      temp, top_p;
     uint64_t    seed;
@@ -46,6 +46,7 @@ static const char usage[] =
     "  --seed S      same seed, same text; default 1\n"
     "  --chat        wrap the prompt, or each line of the input, in the model's turns\n"
     "  -c CTX        tokens that fit into the context\n"
+    "  --prompt-file FILE  take the prompt from a file\n"
     "  --tokens FILE print the token ids of a text and nothing else\n"
     "  --trace       print the ids of generated tokens, their logits and the runner-up instead\n"
     "  -t N          threads, default: all processors\n";
@@ -255,13 +256,21 @@ static int plain(session *s)
 {
     llama_tokens t = { NULL, 0, 0 };
     const char *p = s->o->prompt ? s->o->prompt : "";
+    char *text = NULL;
+    size_t n = strlen(p);
     int r;
-    if (llama_tokenize(&s->model->vocab, &t, p, strlen(p), 1, 0)) r = fail("out of memory", "");
+    if (s->o->file) {
+        text = llama_read_file(s->o->file, &n);
+        if (!text) return fail(s->o->file, "cannot be read");
+        p = text;
+    }
+    if (llama_tokenize(&s->model->vocab, &t, p, n, 1, 0)) r = fail("out of memory", "");
     else {
-        if (!s->o->trace) fputs(p, stdout);
+        if (!s->o->trace) fwrite(p, 1, n, stdout);
         r = run(s, &t, s->o->n);
     }
     free(t.id);
+    free(text);
     return r;
 }
 
@@ -308,6 +317,7 @@ static int parse(options *o, int argc, char **argv)
             continue;
         }
         if (!strcmp(a, "-p")) ok = (o->prompt = value) != NULL;
+        else if (!strcmp(a, "--prompt-file")) ok = (o->file = value) != NULL;
         else if (!strcmp(a, "--tokens")) ok = (o->tokens = value) != NULL;
         else if (!strcmp(a, "-n")) ok = real(value, 1, 1e9, &n);
         else if (!strcmp(a, "-c")) ok = real(value, 2, 1e9, &ctx);
