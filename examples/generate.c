@@ -25,6 +25,7 @@ typedef struct session {
     struct choice { float logit; int32_t id; } *choices;        /* [n_vocab]                     */
     uint64_t       random;
     size_t         n_prompt, n_made;        /* tokens                                            */
+    int            closed;          /* the model ended its turn by itself                        */
     double         t_prompt, t_made;        /* seconds                                           */
 } session;
 
@@ -128,12 +129,14 @@ static int run(session *s, const llama_tokens *prompt, size_t n)
     s->n_prompt += prompt->n;
     s->t_prompt += llama_seconds() - t0;
     t0 = llama_seconds();
+    s->closed = 0;
     for (i = 0; i < n && !stopped; i++) {
         size_t len;
         id = sample(s);
         if (v->stop[id]) {                      /* a chat goes on behind it                      */
             if (s->o->trace) trace(s, id);
             if (s->o->chat && s->c->n_past < s->c->n_ctx) llama_eval(s->c, &id, 1, NULL, 0);
+            s->closed = 1;
             break;
         }
         if (s->o->trace) {
@@ -144,7 +147,7 @@ static int run(session *s, const llama_tokens *prompt, size_t n)
         }
         fflush(stdout);
         s->n_made++;
-        if (i + 1 == n) break;
+        if (i + 1 == n && !s->o->chat) break;
         if (s->c->n_past == s->c->n_ctx) {
             fprintf(stderr, "\n[the context of %zu tokens is full]", s->c->n_ctx);
             break;
@@ -162,15 +165,18 @@ static int run(session *s, const llama_tokens *prompt, size_t n)
 typedef struct family {
     const char *mark;               /* a token that only this family has                         */
     const char *user, *assistant;   /* before what the user says; after it                       */
-    const char *end;                /* after the end token of the assistant's turn               */
+    const char *close, *end;        /* the end token of the assistant's turn; what follows it    */
 } family;
 
 static const family families[] = {
-    { "<|im_start|>", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "\n" },
+    { "<|im_start|>", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n",
+      "<|im_end|>", "\n" },
     { "<|start_header_id|>", "<|start_header_id|>user<|end_header_id|>\n\n",
-      "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", "" },
-    { "<start_of_turn>", "<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n", "\n" },
-    { "[INST]", "[INST] ", " [/INST]", "" }
+      "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+      "<|eot_id|>", "" },
+    { "<start_of_turn>", "<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n",
+      "<end_of_turn>", "\n" },
+    { "[INST]", "[INST] ", " [/INST]", "</s>", "" }
 };
 
 static const family *find_family(const llama_model *m)
@@ -221,7 +227,8 @@ static int turn(session *s, const family *f, const char *said, size_t n, int fir
         if (v->add_bos) r = llama_tokens_add(&t, v->bos);
         if (r == 0 && f == &families[0]) r = add_system(s->model, &t);
     } else {
-        r = llama_tokenize(v, &t, f->end, strlen(f->end), 0, 1);
+        if (!s->closed) r = llama_tokenize(v, &t, f->close, strlen(f->close), 0, 1);
+        if (r == 0) r = llama_tokenize(v, &t, f->end, strlen(f->end), 0, 1);
     }
     if (r == 0) r = llama_tokenize(v, &t, f->user, strlen(f->user), 0, 1);
     if (r == 0) r = llama_tokenize(v, &t, said, n, 0, 0);
