@@ -1603,9 +1603,11 @@ static inline int llama__context(llama_context *c, size_t n_threads)
     llama_arena *a = &c->arena;
     size_t b = c->n_batch, q = h->n_head * h->head_dim, kv = h->n_head_kv * h->head_dim;
     size_t per_token = h->n_layer * kv, act = llama__act_size(c->model, b), k;
-    if (h->n_layer > (size_t)-1 / 4 / kv || per_token > (size_t)-1 / 4 / c->n_ctx)
-        return llama_fail(c->err, "a context of %zu tokens is too large", c->n_ctx);
     c->head_pad = (h->head_dim + 7) / 8 * 8;
+    if (h->n_layer > (size_t)-1 / 4 / kv || per_token > (size_t)-1 / 4 / c->n_ctx ||
+        b > (size_t)-1 / 4 / (q + h->n_ff + h->n_embd) ||
+        c->n_ctx > (size_t)-1 / 4 / n_threads / (4 * c->head_pad + 32))
+        return llama_fail(c->err, "a context of %zu tokens is too large", c->n_ctx);
     c->per_thread = c->n_ctx * (2 * c->head_pad + 1) + 2 * c->head_pad + 16;
     c->k = (uint16_t *)llama_alloc(a, per_token * c->n_ctx, 2);
     c->v = (uint16_t *)llama_alloc(a, per_token * c->n_ctx, 2);

@@ -23,6 +23,8 @@ typedef struct spec {
     const char *lost, *bent;        /* a tensor that is missing, one that has a row too many     */
     const char *path;               /* MADE if NULL                                              */
     size_t      n_layer, window;
+    int         factors;            /* a tensor rope_freqs.weight, as Llama 3 has it             */
+    double      linear;             /* linear scaling of positions, if not 0                     */
     quant_type  type;
 } spec;
 
@@ -130,6 +132,12 @@ static size_t make_shapes(const spec *s, shape *out, size_t n_tokens)
         out[n].dims = out[n].ne[1] ? 2 : 1;
         n++;
     }
+    if (s->factors) {
+        snprintf(out[n].name, 64, "rope_freqs.weight");
+        out[n].ne[0] = DIM / 2;
+        out[n].ne[1] = 0;
+        out[n++].dims = 1;
+    }
     for (k = 0; k < n; k++) {
         if (s->lost && !strcmp(out[k].name, s->lost)) continue;
         if (s->bent && !strcmp(out[k].name, s->bent)) out[k].ne[out[k].dims - 1] += 32;
@@ -154,6 +162,7 @@ static void put_metadata(quant_gguf_out *o, const spec *s)
     put_number(o, s, ".attention.layer_norm_rms_epsilon", 1e-5, 1);
     if (s->window) put_number(o, s, ".attention.sliding_window", (double)s->window, 0);
     if (s->key && !strcmp(s->key, ".expert_count")) put_number(o, s, ".expert_count", 0, 0);
+    if (s->linear > 0) put_number(o, s, ".rope.scaling.factor", s->linear, 1);
     if (s->text_key) quant_gguf_put_str(o, s->text_key, s->text);
 }
 
@@ -183,7 +192,7 @@ static int make(const spec *s)
     for (i = 0; i < n; i++) {
         size_t cols = (size_t)shapes[i].ne[0], rows = shapes[i].dims == 1 ? 1 : (size_t)shapes[i].ne[1];
         quant_type t = shapes[i].dims == 1 ? QUANT_F32 : s->type;
-        double at = strstr(shapes[i].name, "norm") ? 1 : 0;
+        double at = strstr(shapes[i].name, "norm") ? 1 : strstr(shapes[i].name, "freqs") ? 3 : 0;
         for (k = 0; k < rows * cols; k++) w[k] = (float)(at + 0.2 * test_normal(&seed));
         quant_encoder_init(&e, t, QUANT_EFFORT_REFERENCE, NULL, 0);
         quant_from_f32(&e, q, w, rows, cols, NULL, NULL);
@@ -426,17 +435,19 @@ static void tiny_threads_and_batches(void)
 
 static void every_architecture_runs(void)
 {
-    static const char *archs[] = { "llama", "qwen2", "qwen3", "gemma3" };
-    static const quant_type types[] = { QUANT_F16, QUANT_Q8_0, QUANT_Q4_0, QUANT_BF16 };
+    static const char *archs[] = { "llama", "qwen2", "qwen3", "gemma3", "llama" };
+    static const quant_type types[] = { QUANT_F16, QUANT_Q8_0, QUANT_Q4_0, QUANT_BF16, QUANT_F32 };
     int32_t id[70];
     uint64_t seed = 11;
     size_t a, i;
     for (i = 0; i < 70; i++) id[i] = (int32_t)(test_random(&seed) % 260);
-    for (a = 0; a < 4; a++) {
+    for (a = 0; a < 5; a++) {
         llama_model m;
         spec s = plain(archs[a]);
         char path[64];
-        snprintf(path, sizeof path, "build/llama/%s.gguf", archs[a]);
+        snprintf(path, sizeof path, "build/llama/%s%s.gguf", archs[a], a < 4 ? "" : "-scaled");
+        s.factors = a == 4;
+        s.linear = a == 4 ? 2.5 : 0;
         s.path = path;
         s.type = types[a];
         REQUIRE(make(&s));
@@ -446,6 +457,31 @@ static void every_architecture_runs(void)
         check_batches(&m, id, 70);
         llama_model_close(&m);
     }
+}
+
+/* What scales positions changes what comes out, and a bad tensor of factors is refused. */
+static void positions_are_scaled(void)
+{
+    spec s = plain("llama");
+    int32_t id[20];
+    float *y[3];
+    llama_model m;
+    size_t i;
+    for (i = 0; i < 20; i++) id[i] = (int32_t)(3 + i);
+    for (i = 0; i < 3; i++) {
+        s.factors = i == 1;
+        s.linear = i == 2 ? 4 : 0;
+        REQUIRE(make(&s) && llama_model_open(&m, MADE) == 0);
+        y[i] = logits_of(&m, id, 20, 64, 1);
+        REQUIRE(y[i]);
+        CHECK(i == 0 || memcmp(y[0], y[i], 4 * m.vocab.n) == 0);            /* position 0        */
+        CHECK(i == 0 || memcmp(y[0] + m.vocab.n, y[i] + m.vocab.n, 4 * m.vocab.n) != 0);
+        llama_model_close(&m);
+    }
+    for (i = 0; i < 3; i++) free(y[i]);
+    s.factors = 1;
+    s.bent = "rope_freqs.weight";
+    CHECK(make(&s) && llama_model_open(&m, MADE) == -1 && strstr(m.err, "rope_freqs"));
 }
 
 /* A layer with a window does not see what is further back: with windows in all layers, tokens in
@@ -669,6 +705,7 @@ void suite_llama(void)
     RUN(tiny_perplexity);
     RUN(tiny_threads_and_batches);
     RUN(every_architecture_runs);
+    RUN(positions_are_scaled);
     RUN(windows_are_kept);
     RUN(hooks_see_every_matrix);
     RUN(bad_numbers_are_refused);
