@@ -295,8 +295,8 @@ typedef struct quant_matrix {
     uint32_t    layout;             /* 0: as in the file; else made by quant_matrix_pack         */
 } quant_matrix;
 
-/* Borrows data [rows * quant_row_size(t, cols)], any alignment.  E_TYPE: no decoder.  E_ARG: cols is
- * not a multiple of the block, or rows or cols is 0. */
+/* Borrows data [rows * quant_row_size(t, cols)], any alignment.  E_TYPE: no decoder.  E_ARG: cols
+ * is not a multiple of the block, or rows or cols is 0. */
 QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const void *data,
                                          size_t rows, size_t cols, quant_cpu cpu);
 
@@ -318,7 +318,7 @@ QUANT_API size_t quant_act_size(const quant_matrix *w, size_t tokens);
 QUANT_API void quant_act(const quant_matrix *w, void *act, const float *x, size_t ldx,
                          size_t tokens);
 
-/* Rows row0 to row1 - 1 of W: y[t * ldy + r] for all tokens t.  Stack below 4 KiB, no allocation. */
+/* Rows row0 to row1 - 1 of W: y[t * ldy + r] for all tokens t.  No allocation. */
 QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const void *act,
                             size_t tokens, size_t row0, size_t row1);
 
