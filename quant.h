@@ -295,8 +295,8 @@ typedef struct quant_matrix {
     uint32_t    layout;             /* 0: as in the file; else made by quant_matrix_pack         */
 } quant_matrix;
 
-/* Borrows data [rows * quant_row_size(t, cols)], any alignment.  E_TYPE: no decoder.  E_ARG: cols is
- * not a multiple of the block, or rows or cols is 0. */
+/* Borrows data [rows * quant_row_size(t, cols)], any alignment.  E_TYPE: no decoder.  E_ARG: cols
+ * is not a multiple of the block, or rows or cols is 0. */
 QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const void *data,
                                          size_t rows, size_t cols, quant_cpu cpu);
 
@@ -318,7 +318,7 @@ QUANT_API size_t quant_act_size(const quant_matrix *w, size_t tokens);
 QUANT_API void quant_act(const quant_matrix *w, void *act, const float *x, size_t ldx,
                          size_t tokens);
 
-/* Rows row0 to row1 - 1 of W: y[t * ldy + r] for all tokens t.  Stack below 4 KiB, no allocation. */
+/* Rows row0 to row1 - 1 of W: y[t * ldy + r] for all tokens t.  No allocation. */
 QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const void *act,
                             size_t tokens, size_t row0, size_t row1);
 
@@ -2603,47 +2603,55 @@ QUANT__INLINE float quant__scale_codes(int n, int top, const float *x, uint8_t *
     return max / (float)top;
 }
 
-/* The sub-blocks of Q2_K, Q4_K and Q5_K: n sub-blocks of len weights, codes up to top, scale codes
- * up to scale_top.  Fills L [256], the codes of scales and minima [n], and d and dmin as halves. */
-typedef struct quant__subblocks {
+/* What Q2_K, Q4_K and Q5_K have in common: n sub-blocks of len weights, codes up to top, codes of
+ * scales and minima up to scale_top, and the search without importance. */
+typedef struct quant__subblock_kind {
     int n, len, top, scale_top;
-    const quant__range *plain, *weighted;
+    const quant__range *plain;
+} quant__subblock_kind;
+
+static const quant__subblock_kind quant__kind_q2_k = { 16, 16, 3, 15, &quant__range_15_mad };
+static const quant__subblock_kind quant__kind_q4_k = { 8, 32, 15, 63, &quant__range_20 };
+static const quant__subblock_kind quant__kind_q5_k = { 8, 32, 31, 63, &quant__range_15 };
+
+/* An encoded super-block before it is packed; d and dmin are halves. */
+typedef struct quant__subblocks {
     uint8_t L[QUANT__K], scales[16], mins[16];
     uint32_t d, dmin;
 } quant__subblocks;
 
-QUANT__FN void quant__encode_subblocks(quant__subblocks *s, const float *x,
-                                       const float *importance)
+QUANT__FN void quant__encode_subblocks(quant__subblocks *s, const quant__subblock_kind *k,
+                                       const float *x, const float *importance)
 {
     float scale[16], min[16], sum_w[16], w[32];
     /* variance of the super-block; Q2_K takes it once, the others twice                          */
     float variance = quant__sum_squares(x, QUANT__K);
-    int k, i;
-    variance = s->len == 16 ? variance / QUANT__K : 2 * variance / QUANT__K;
-    for (k = 0; k < s->n; k++) {
-        const float *xk = x + k * s->len;
-        sum_w[k] = 0;
+    int b, i;
+    variance = k->len == 16 ? variance / QUANT__K : 2 * variance / QUANT__K;
+    for (b = 0; b < k->n; b++) {
+        const float *xb = x + b * k->len;
+        sum_w[b] = 0;
         if (importance) {
-            quant__weigh(w, importance + k * s->len, xk, s->len, variance);
-            for (i = 0; i < s->len; i++) sum_w[k] += w[i];
+            quant__weigh(w, importance + b * k->len, xb, k->len, variance);
+            for (i = 0; i < k->len; i++) sum_w[b] += w[i];
         } else {
-            float rms = s->len == 16 ? 0 : quant__sqrt(quant__sum_squares(xk, 32) / 32);
-            for (i = 0; i < s->len; i++) w[i] = rms + quant__abs(xk[i]);
+            float rms = k->len == 16 ? 0 : quant__sqrt(quant__sum_squares(xb, 32) / 32);
+            for (i = 0; i < k->len; i++) w[i] = rms + quant__abs(xb[i]);
         }
-        scale[k] = quant__search_range(s->len, s->top, xk, w, s->L + k * s->len, &min[k],
-                                       importance ? s->weighted : s->plain);
+        scale[b] = quant__search_range(k->len, k->top, xb, w, s->L + b * k->len, &min[b],
+                                       importance ? &quant__range_36 : k->plain);
     }
     if (importance) {
-        s->d = quant__to_half(quant__search_scales(s->n, s->scale_top, scale, s->scales, sum_w));
-        s->dmin = quant__to_half(quant__search_scales(s->n, s->scale_top, min, s->mins, sum_w));
+        s->d = quant__to_half(quant__search_scales(k->n, k->scale_top, scale, s->scales, sum_w));
+        s->dmin = quant__to_half(quant__search_scales(k->n, k->scale_top, min, s->mins, sum_w));
     } else {
-        s->d = quant__to_half(quant__scale_codes(s->n, s->scale_top, scale, s->scales));
-        s->dmin = quant__to_half(quant__scale_codes(s->n, s->scale_top, min, s->mins));
+        s->d = quant__to_half(quant__scale_codes(k->n, k->scale_top, scale, s->scales));
+        s->dmin = quant__to_half(quant__scale_codes(k->n, k->scale_top, min, s->mins));
     }
-    for (k = 0; k < s->n; k++)
-        quant__recode(s->L + k * s->len, x + k * s->len, s->len,
-                      quant__half(s->d) * (float)s->scales[k],
-                      quant__half(s->dmin) * (float)s->mins[k], s->top);
+    for (b = 0; b < k->n; b++)
+        quant__recode(s->L + b * k->len, x + b * k->len, k->len,
+                      quant__half(s->d) * (float)s->scales[b],
+                      quant__half(s->dmin) * (float)s->mins[b], k->top);
 }
 
 QUANT__ENCODER(quant__encode_q2_k)
@@ -2652,26 +2660,24 @@ QUANT__ENCODER(quant__encode_q2_k)
     quant__subblocks s;
     int k;
     (void)params;
-    s.n = s.len = 16;
-    s.top = 3;
-    s.scale_top = 15;
-    s.plain = &quant__range_15_mad;
-    s.weighted = &quant__range_36;
-    quant__encode_subblocks(&s, x, importance);
+    quant__encode_subblocks(&s, &quant__kind_q2_k, x, importance);
     for (k = 0; k < 16; k++) b->scales[k] = (uint8_t)(s.scales[k] | s.mins[k] << 4);
     quant__put16(b->d, s.d);
     quant__put16(b->dmin, s.dmin);
     quant__pack_crumbs(b->qs, s.L);
 }
 
-/* The 12 bytes of scales and minima of Q4_K and Q5_K, the inverse of quant__q4_k_scale. */
-QUANT__INLINE void quant__pack_q4_k_scales(uint8_t *p, const uint8_t *scale, const uint8_t *min)
+/* The head of Q4_K and Q5_K: d, dmin and 12 bytes of scales, the inverse of quant__q4_k_scale. */
+QUANT__INLINE void quant__pack_q4_k_head(uint8_t *dst, const quant__subblocks *s)
 {
+    uint8_t *p = dst + 4;
     int k;
+    quant__put16(dst, s->d);
+    quant__put16(dst + 2, s->dmin);
     for (k = 0; k < 4; k++) {
-        p[k] = (uint8_t)(scale[k] | (scale[k + 4] >> 4) << 6);
-        p[k + 4] = (uint8_t)(min[k] | (min[k + 4] >> 4) << 6);
-        p[k + 8] = (uint8_t)((scale[k + 4] & 15) | (min[k + 4] & 15) << 4);
+        p[k] = (uint8_t)(s->scales[k] | (s->scales[k + 4] >> 4) << 6);
+        p[k + 4] = (uint8_t)(s->mins[k] | (s->mins[k + 4] >> 4) << 6);
+        p[k + 8] = (uint8_t)((s->scales[k + 4] & 15) | (s->mins[k + 4] & 15) << 4);
     }
 }
 
@@ -2681,16 +2687,8 @@ QUANT__ENCODER(quant__encode_q4_k)
     quant__subblocks s;
     int c, l;
     (void)params;
-    s.n = 8;
-    s.len = 32;
-    s.top = 15;
-    s.scale_top = 63;
-    s.plain = &quant__range_20;
-    s.weighted = &quant__range_36;
-    quant__encode_subblocks(&s, x, importance);
-    quant__put16(b->d, s.d);
-    quant__put16(b->dmin, s.dmin);
-    quant__pack_q4_k_scales(b->scales, s.scales, s.mins);
+    quant__encode_subblocks(&s, &quant__kind_q4_k, x, importance);
+    quant__pack_q4_k_head((uint8_t *)dst, &s);
     for (c = 0; c < 4; c++)
         for (l = 0; l < 32; l++)
             b->qs[32 * c + l] = (uint8_t)(s.L[64 * c + l] | s.L[64 * c + 32 + l] << 4);
@@ -2702,16 +2700,8 @@ QUANT__ENCODER(quant__encode_q5_k)
     quant__subblocks s;
     int c, l;
     (void)params;
-    s.n = 8;
-    s.len = 32;
-    s.top = 31;
-    s.scale_top = 63;
-    s.plain = &quant__range_15;
-    s.weighted = &quant__range_36;
-    quant__encode_subblocks(&s, x, importance);
-    quant__put16(b->d, s.d);
-    quant__put16(b->dmin, s.dmin);
-    quant__pack_q4_k_scales(b->scales, s.scales, s.mins);
+    quant__encode_subblocks(&s, &quant__kind_q5_k, x, importance);
+    quant__pack_q4_k_head((uint8_t *)dst, &s);
     QUANT_MEMSET(b->qh, 0, sizeof b->qh);
     for (c = 0; c < 4; c++)
         for (l = 0; l < 32; l++) {

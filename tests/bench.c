@@ -1,6 +1,6 @@
-/* Speed figures: `make bench`, or build/bench [open|rates|quantize|formats].  Prints a table of opening times, of encoders and decoders, and of
- * the quantize program end to end, each beside what was asked for.  Nothing here fails on a slow
- * machine; build/files holds the files that it makes. */
+/* Speed figures: `make bench`, or build/bench [open|rates|quantize|formats].  Prints a table of
+ * opening times, encoders, decoders and the quantize program end to end, beside what was asked for.
+ * Nothing here fails on a slow machine; build/files holds the files that it makes. */
 #define QUANT_IMPLEMENTATION
 #include "../quant.h"
 #include <math.h>

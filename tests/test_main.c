@@ -1,5 +1,5 @@
-/* Runs all suites; `build/test [WORD...]` runs the tests whose name contains a word, or, with -WORD,
- * those whose name does not. */
+/* Runs all suites; `build/test [WORD...]` runs the tests whose name contains a word, or, with
+ * -WORD, those whose name does not. */
 #include "test.h"
 #include <math.h>
 #include <stdarg.h>
