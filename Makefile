@@ -5,6 +5,7 @@ WARN = -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla
 ALL_CFLAGS = -std=c99 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 $(WARN) $(CFLAGS)
 B = build
 SECONDS_EACH ?= 60
+CHUNKS ?= 4
 SANITIZE = -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 
 SUITES = $(wildcard tests/test_*.c)
@@ -14,7 +15,7 @@ FUZZ = gguf rows imatrix
 all: $(PROGRAMS) $(B)/test $(FUZZ:%=$(B)/fuzz_%)
 
 help:
-	@echo 'make demo      inspect and quantize the tiny model, print sizes and errors'
+	@echo 'make demo      quantize the tiny model to seven types: size, perplexity, speed, text'
 	@echo 'make test      all tests, under 90 s'
 	@echo 'make bench     speed figures'
 	@echo 'make matrix    compilers, standards, options, cross builds, flash sizes'
@@ -48,7 +49,8 @@ test: all map
 	@$(B)/test
 
 demo: all
-	@sh examples/demo.sh
+	@$(B)/demo examples/models/tiny-f16.gguf examples/models/letter.txt \
+	    examples/models/story.txt $(B)/models $(B)/demo.svg $(CHUNKS)
 
 bench: all $(B)/bench
 	@$(B)/bench
