@@ -1431,11 +1431,25 @@ static inline int llama__pack(llama_model *m, llama_linear *w)
     return 0;
 }
 
+/* The matrices of a layer, in the order of their products; NULL past the last. */
+static inline llama_linear *llama_layer_matrix(llama_layer *l, size_t i)
+{
+    switch (i) {
+    case 0: return &l->q;
+    case 1: return &l->k;
+    case 2: return &l->v;
+    case 3: return &l->o;
+    case 4: return &l->gate;
+    case 5: return &l->up;
+    case 6: return &l->down;
+    default: return NULL;
+    }
+}
+
 static inline int llama__layer(llama_model *m, int i)
 {
     const llama_hparams *h = &m->hp;
     llama_layer *l = &m->layers[i];
-    llama_linear *all[7];
     size_t q = h->n_head * h->head_dim, kv = h->n_head_kv * h->head_dim, e = h->n_embd, k;
     if (llama__vector(m, &l->attn_norm, i, "attn_norm.weight", e, 1) ||
         llama__vector(m, &l->ffn_norm, i, "ffn_norm.weight", e, 1) ||
@@ -1450,14 +1464,8 @@ static inline int llama__layer(llama_model *m, int i)
         llama__matrix(m, &l->gate, i, "ffn_gate", h->n_ff, e, 1) ||
         llama__matrix(m, &l->up, i, "ffn_up", h->n_ff, e, 1) ||
         llama__matrix(m, &l->down, i, "ffn_down", e, h->n_ff, 1)) return -1;
-    all[0] = &l->q;
-    all[1] = &l->k;
-    all[2] = &l->v;
-    all[3] = &l->o;
-    all[4] = &l->gate;
-    all[5] = &l->up;
-    all[6] = &l->down;
-    for (k = 0; k < 7; k++) if (llama__pack(m, all[k])) return -1;
+    for (k = 0; llama_layer_matrix(l, k); k++)
+        if (llama__pack(m, llama_layer_matrix(l, k))) return -1;
     return 0;
 }
 
@@ -1559,28 +1567,16 @@ static inline void llama_context_free(llama_context *c)
     llama_arena_free(&c->arena);
 }
 
-static inline void llama__most(size_t *most, size_t n) { if (n > *most) *most = n; }
-
 /* The bytes of activations that any matrix needs; 0 on overflow. */
 static inline size_t llama__act_size(const llama_model *m, size_t tokens)
 {
     size_t most = quant_act_size(&m->output.m, tokens), i, k;
-    for (i = 0; i < m->hp.n_layer; i++) {
-        const llama_layer *l = &m->layers[i];
-        const llama_linear *all[7];
-        all[0] = &l->q;
-        all[1] = &l->k;
-        all[2] = &l->v;
-        all[3] = &l->o;
-        all[4] = &l->gate;
-        all[5] = &l->up;
-        all[6] = &l->down;
-        for (k = 0; k < 7; k++) {
-            size_t n = quant_act_size(&all[k]->m, tokens);
+    for (i = 0; i < m->hp.n_layer; i++)
+        for (k = 0; llama_layer_matrix(&m->layers[i], k); k++) {
+            size_t n = quant_act_size(&llama_layer_matrix(&m->layers[i], k)->m, tokens);
             if (n == 0) return 0;
-            llama__most(&most, n);
+            if (n > most) most = n;
         }
-    }
     return most;
 }
 
@@ -2036,8 +2032,8 @@ static inline char *llama_read_file(const char *path, size_t *size)
     return p;
 }
 
-/* Text is run in chunks of n_ctx tokens: BOS (if the model adds one) and then the text's tokens, one
- * chunk after the other; what is left at the end is not used. */
+/* Text is run in chunks of n_ctx tokens: BOS (if the model adds one) and then the text's tokens,
+ * one chunk after the other; what is left at the end is not used. */
 static inline size_t llama_n_chunks(const llama_vocab *v, const llama_tokens *t, size_t n_ctx)
 {
     return t->n / (n_ctx - (size_t)(v->add_bos != 0));

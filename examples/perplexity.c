@@ -9,9 +9,9 @@
  *
  * nll is the mean of -ln p(token), ppl its exponential; bits_per_byte divides by the bytes that the
  * scored tokens stand for and so compares models with different tokenizers.  With --kld the line
- * goes on: `kld_mean A kld_99 B same_top C`, the mean and the 99 % quantile of KL(BASE || MODEL) per
- * token and the share of tokens where both give the same one the largest probability.  BASE needs
- * the same vocabulary; it is usually the F16 file that MODEL was quantized from. */
+ * goes on: `kld_mean A kld_99 B same_top C`, the mean and the 99 % quantile of KL(BASE || MODEL)
+ * per token and the share of tokens where both give the same one the largest probability.  BASE
+ * needs the same vocabulary; it is usually the F16 file that MODEL was quantized from. */
 #include "llama.h"
 #include <signal.h>
 

@@ -35,8 +35,8 @@ static char names[400][16];
 /* 3 special tokens, 256 bytes and pieces (SPM), or 256 bytes, merged pieces and specials (gpt2). */
 static size_t make_tokens(const spec *s, quant_str *text, float *score, int32_t *kind)
 {
-    static const char *spm[] = { "\xe2\x96\x81", "a", "b", "c", "ab", "bc", "abc", "\xe2\x96\x81\x61",
-                                 "\xe2\x96\x81\x61\x62", "\xc3\xa9", "<tag>" };
+    static const char *spm[] = { "\xe2\x96\x81", "a", "b", "c", "ab", "bc", "abc",
+                                 "\xe2\x96\x81\x61", "\xe2\x96\x81\x61\x62", "\xc3\xa9", "<tag>" };
     static const float spm_score[] = { -1, -2, -3, -4, -5, -6, -9, -8, -7, -10, 0 };
     static const char *bpe[] = { "ab", "bc", "abc", "\xc4\xa0\x61", "<|im_start|>", "<|im_end|>",
                                  "<|endoftext|>" };
@@ -190,7 +190,8 @@ static int make(const spec *s)
                               shapes[i].ne, shapes[i].dims);
     quant_gguf_header(&o);
     for (i = 0; i < n; i++) {
-        size_t cols = (size_t)shapes[i].ne[0], rows = shapes[i].dims == 1 ? 1 : (size_t)shapes[i].ne[1];
+        size_t cols = (size_t)shapes[i].ne[0];
+        size_t rows = shapes[i].dims == 1 ? 1 : (size_t)shapes[i].ne[1];
         quant_type t = shapes[i].dims == 1 ? QUANT_F32 : s->type;
         double at = strstr(shapes[i].name, "norm") ? 1 : strstr(shapes[i].name, "freqs") ? 3 : 0;
         for (k = 0; k < rows * cols; k++) w[k] = (float)(at + 0.2 * test_normal(&seed));
@@ -256,7 +257,8 @@ static void tokens_come_back(void)
     size_t i, a;
     uint64_t seed = 5;
     for (i = 0; i < sizeof all; i++)
-        all[i] = (char)(i < 256 ? i : test_random(&seed) & 1 ? test_random(&seed) & 255 : 'a' + i % 3);
+        all[i] = (char)(i < 256 ? i : test_random(&seed) & 1 ? test_random(&seed) & 255
+                                                             : 'a' + i % 3);
     for (a = 0; a < 3; a++) {
         llama_model m;
         spec s = plain(archs[a] ? archs[a] : "llama");
@@ -265,7 +267,8 @@ static void tokens_come_back(void)
         REQUIRE(llama_model_open(&m, archs[a] ? MADE : TINY) == 0);
         round_trip(&m.vocab, "", 0);
         round_trip(&m.vocab, "Hello,  world\n\n abc ab a\tc 12345", 31);
-        round_trip(&m.vocab, "\xc3\xa9t\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x98\x80 \xc3", 19);
+        round_trip(&m.vocab, "\xc3\xa9t\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x98\x80 \xc3",
+                   19);
         round_trip(&m.vocab, all, sizeof all);
         llama_model_close(&m);
     }
@@ -279,7 +282,7 @@ static void tokens_of_scores(void)
     REQUIRE(make(&s) && llama_model_open(&m, MADE) == 0);
     CHECK(!strcmp(ids(&m.vocab, "abc", 1, 0), "1 267 262"));        /* ab and _ab beat abc       */
     CHECK(!strcmp(ids(&m.vocab, "ab bc", 0, 0), "267 259 264"));
-    CHECK(!strcmp(ids(&m.vocab, "z\xc3\xa9", 0, 0), "259 125 268"));  /* bytes of what is not there */
+    CHECK(!strcmp(ids(&m.vocab, "z\xc3\xa9", 0, 0), "259 125 268"));  /* z has no piece        */
     CHECK(!strcmp(ids(&m.vocab, "<s>a<tag>a", 0, 1), "1 266 269 266"));
     CHECK(!strcmp(ids(&m.vocab, "a<tag>", 0, 0), "266 269"));
     CHECK(!strcmp(ids(&m.vocab, "<s>", 0, 0), "259 63 118 65"));    /* not forged by a user      */
@@ -350,8 +353,8 @@ static void words_of_pre_tokenizers(void)
 /* Running ---------------------------------------------------------------------------------------*/
 
 static const char prose[] =
-    "The harbour was quiet that morning. A man with a grey coat stood by the water and looked at the "
-    "ships, as he had done every day since the letter came. \"You are early,\" said the woman who "
+    "The harbour was quiet that morning. A man with a grey coat stood by the water and looked at "
+    "the ships, as he had done every day since the letter came. \"You are early,\" said the woman who "
     "sold the bread. He did not answer; he had counted eleven masts, and yesterday there were ten.";
 
 /* All logits of n tokens, [n x n_vocab]; NULL on failure.  free() them. */
@@ -696,6 +699,77 @@ static void broken_headers_do_not_crash(void)
     free(p);
 }
 
+/* Programs --------------------------------------------------------------------------------------*/
+
+/* Runs a shell command; its stdout goes to out [size]. */
+static int shell(const char *command, char *out, size_t size)
+{
+    char line[512];
+    FILE *f;
+    size_t n;
+    int r;
+    snprintf(line, sizeof line, "%s > build/llama/out 2> build/llama/err", command);
+    mkdir("build/llama", 0777);
+    r = system(line);
+    f = fopen("build/llama/out", "rb");
+    n = f ? fread(out, 1, size - 1, f) : 0;
+    out[n] = 0;
+    if (f) fclose(f);
+    test_note("%s: %d, '%s'", command, r, out);
+    return r;
+}
+
+static void cli_models(void)
+{
+    static char out[8192], again[8192];
+    double nll = 0, ppl = 0, bits = 0, kl = 1, top = 0;
+    unsigned n = 0;
+    CHECK(shell("build/perplexity " TINY " examples/models/story.txt --ctx 128 --chunks 2 --kld "
+                TINY, out, sizeof out) == 0);
+    CHECK(sscanf(out, "tokens %u nll %lf ppl %lf bits_per_byte %lf kld_mean %lf kld_99 %*f same_top"
+                 " %lf", &n, &nll, &ppl, &bits, &kl, &top) == 6);
+    CHECK(n == 2 * 127 && fabs(exp(nll) - ppl) < 1e-3 && kl == 0 && top == 1);
+    CHECK(fabs(nll / log(2) - bits) < 1e-3);                        /* a token is a byte here    */
+    CHECK(shell("build/generate " TINY " -p The -n 8 --temp 0", out, sizeof out) == 0);
+    CHECK(strlen(out) == 3 + 8 + 1 && memcmp(out, "The", 3) == 0);
+    CHECK(shell("build/generate " TINY " -p The -n 8 --seed 4 -t 1", out, sizeof out) == 0);
+    memcpy(again, out, sizeof out);
+    CHECK(shell("build/generate " TINY " -p The -n 8 --seed 4 -t 2", out, sizeof out) == 0);
+    CHECK(!strcmp(again, out));
+    CHECK(shell("build/generate --help", out, sizeof out) == 0 && strstr(out, "usage"));
+    CHECK(shell("build/generate " TINY " -n none", out, sizeof out) != 0);
+    CHECK(shell("build/generate build/llama/none.gguf", out, sizeof out) != 0);
+    CHECK(shell("build/perplexity " TINY, out, sizeof out) != 0);
+    CHECK(shell("build/calibrate hessian a b c", out, sizeof out) != 0);
+}
+
+/* What calibrate writes is what the hook saw, in both forms. */
+static void cli_calibrate(void)
+{
+    static char out[8192];
+    quant_imatrix a, b;
+    size_t i, k, cols;
+    REQUIRE(shell("build/calibrate imatrix " TINY " examples/models/story.txt build/llama/i.gguf "
+                  "--ctx 64 --chunks 3", out, sizeof out) == 0);
+    REQUIRE(shell("build/calibrate imatrix " TINY " examples/models/story.txt build/llama/i.dat "
+                  "--ctx 64 --chunks 3 -t 1", out, sizeof out) == 0);
+    REQUIRE(quant_imatrix_open_file(&a, "build/llama/i.gguf", NULL, NULL) == QUANT_OK);
+    REQUIRE(quant_imatrix_open_file(&b, "build/llama/i.dat", NULL, NULL) == QUANT_OK);
+    CHECK(a.n_entries == 28 && b.n_entries == 28 && a.n_chunks == 3 && b.n_chunks == 3);
+    CHECK(a.dataset.n == 9 && memcmp(a.dataset.p, "story.txt", 9) == 0);
+    for (i = 0; i < a.n_entries; i++) {
+        const float *other;
+        cols = (size_t)a.entries[i].size;
+        CHECK(quant_imatrix_find(&b, &other, a.entries[i].name, cols, 0, 1) == QUANT_OK);
+        REQUIRE(other);
+        for (k = 0; k < cols; k++)
+            if (!(fabsf(other[k] - a.entries[i].values[k]) <= 1e-5f * other[k])) break;
+        CHECK(k == cols && a.entries[i].values[0] > 0);
+    }
+    quant_imatrix_close(&a);
+    quant_imatrix_close(&b);
+}
+
 void suite_llama(void)
 {
     RUN(tokens_come_back);
@@ -712,4 +786,6 @@ void suite_llama(void)
     RUN(bad_models_are_refused);
     RUN(bad_calls_are_refused);
     RUN(broken_headers_do_not_crash);
+    RUN(cli_models);
+    RUN(cli_calibrate);
 }
