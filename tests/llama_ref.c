@@ -2,7 +2,7 @@
  *
  *     llama_ref tokens MODEL FILE               token ids of a text, one a line
  *     llama_ref greedy MODEL FILE N             "id logit second-id second-logit" of N tokens
- *     llama_ref ppl MODEL FILE CTX CHUNKS       chunks as in examples/perplexity.c, its last line */
+ *     llama_ref ppl MODEL FILE CTX CHUNKS       the chunks and the last line of perplexity */
 #include <llama.h>
 #include <math.h>
 #include <stdio.h>

@@ -354,8 +354,9 @@ static void words_of_pre_tokenizers(void)
 
 static const char prose[] =
     "The harbour was quiet that morning. A man with a grey coat stood by the water and looked at "
-    "the ships, as he had done every day since the letter came. \"You are early,\" said the woman who "
-    "sold the bread. He did not answer; he had counted eleven masts, and yesterday there were ten.";
+    "the ships, as he had done every day since the letter came. \"You are early,\" said the woman "
+    "who sold the bread. He did not answer; he had counted eleven masts, and yesterday there were "
+    "ten.";
 
 /* All logits of n tokens, [n x n_vocab]; NULL on failure.  free() them. */
 static float *logits_of(llama_model *m, const int32_t *id, size_t n, size_t batch, size_t threads)
