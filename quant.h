@@ -275,6 +275,10 @@ QUANT_API quant_result quant_row_error(quant_type t, double *err2, double *ref2,
  *   quant_act(&w, act, x, ldx, tokens);            act: quant_act_size bytes, aligned to 64
  *   quant_matmul(&w, y, ldy, act, tokens, 0, rows);  or any row ranges, from several threads
  *
+ * Activations are rounded to 8 bits where ggml does it, with its scales, so that models answer as
+ * they do there: 32 columns to a scale for the types with blocks of 32, 64 and 128, 256 columns for
+ * those with super-blocks; F32, F16 and BF16 weights take them as they are.
+ *
  * Row i of a batch gives the same bytes as the same row alone, and any split into row ranges
  * gives the same bytes.  At present all types have the portable kernel. */
 typedef uint32_t quant_cpu;         /* set of QUANT_CPU_* bits                                   */
@@ -283,9 +287,16 @@ enum { QUANT_CPU_SCALAR = 0 };
 /* The instruction sets that this machine has and this build has kernels for. */
 QUANT_API quant_cpu quant_cpu_detect(void);
 
+enum {                              /* what quant_act makes of x                                 */
+    QUANT_ACT_F32   = 0,            /* nothing                                                   */
+    QUANT_ACT_Q8_0  = 1,            /* 8 bits, a half float of scale for 32 columns              */
+    QUANT_ACT_Q8_K  = 2             /* 8 bits, a float of scale for 256 columns                  */
+};
+
 typedef struct quant_matrix {
     quant_type  type;
-    uint32_t    act;                /* matrices with equal act and cols share one quant_act      */
+    uint32_t    act;                /* QUANT_ACT_*: matrices with equal act and cols share one
+                                       quant_act                                              */
     size_t      rows, cols;
     size_t      row_size;           /* bytes                                                     */
     const void *data;               /* borrowed                                                  */
@@ -2079,10 +2090,6 @@ QUANT__FN void quant__decode_iq1_m(float *y, const void *src)
  * sums are taken in which order is part of the result.  Where ggml tries scales one after another,
  * the trials run side by side here, one array element each; a trial's own sums keep their order,
  * so the bytes are the same and compilers can use vectors. */
-#ifndef QUANT_NO_ENCODE
-
-static const float quant__eps = 1e-15f;     /* groups with smaller magnitudes count as zero      */
-
 /* Nearest integer, halves to even, for |v| < 2^22; any other value gives some integer. */
 QUANT__INLINE int32_t quant__nearest(float v)
 {
@@ -2130,6 +2137,9 @@ QUANT__INLINE float quant__extreme(const float *x, int n)
     for (i = 0; i < n; i++) if (quant__abs(x[i]) == amax) return amax == 0 ? 0 : x[i];
     return 0;
 }
+
+#ifndef QUANT_NO_ENCODE
+static const float quant__eps = 1e-15f;     /* groups with smaller magnitudes count as zero      */
 
 QUANT__INLINE float quant__sum_squares(const float *x, size_t n)
 {
@@ -3261,6 +3271,8 @@ QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const vo
     r = quant__rows(t, rows, cols, QUANT_TF_DECODE, &blocks);
     if (r) return r;
     w->type = t;
+    w->act = quant__types[t].block_len == 1 ? QUANT_ACT_F32
+           : quant__types[t].block_len == QUANT__K ? QUANT_ACT_Q8_K : QUANT_ACT_Q8_0;
     w->rows = rows;
     w->cols = cols;
     w->row_size = quant_row_size(t, cols);
@@ -3298,12 +3310,33 @@ QUANT_API size_t quant_act_size(const quant_matrix *w, size_t tokens)
     return tokens * w->cols * 4;
 }
 
+/* y = x [n] rounded to 8 bits with the scale d = iscale^-1 that goes with it.  An amax that is not
+ * finite gives NaN, as it should. */
+QUANT__INLINE void quant__round_to_8_bits(float *y, const float *x, size_t n, float iscale, float d)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        y[i] = d * (float)quant__clamp(quant__nearest(iscale * x[i]), -128, 127);
+}
+
+/* The codes are not kept: the portable kernel multiplies the rounded values as floats. */
 QUANT_API void quant_act(const quant_matrix *w, void *act, const float *x, size_t ldx,
                          size_t tokens)
 {
     float *a = (float *)act;
-    size_t t;
-    for (t = 0; t < tokens; t++) QUANT_MEMCPY(a + t * w->cols, x + t * ldx, w->cols * 4);
+    size_t t, i;
+    for (t = 0; t < tokens; t++, a += w->cols, x += ldx) {
+        if (w->act == QUANT_ACT_F32) QUANT_MEMCPY(a, x, w->cols * 4);
+        for (i = 0; w->act == QUANT_ACT_Q8_0 && i < w->cols; i += 32) {
+            float amax = quant__amax(x + i, 32);
+            quant__round_to_8_bits(a + i, x + i, 32, amax != 0 ? 127 / amax : 0,
+                                   quant__half(quant__to_half(amax / 127)));
+        }
+        for (i = 0; w->act == QUANT_ACT_Q8_K && i < w->cols; i += QUANT__K) {
+            float max = quant__extreme(x + i, QUANT__K), iscale = max != 0 ? -127 / max : 0;
+            quant__round_to_8_bits(a + i, x + i, QUANT__K, iscale, max != 0 ? 1 / iscale : 0);
+        }
+    }
 }
 
 /* Two rows of weights times two tokens over n columns: s[row][token]. */
