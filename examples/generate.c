@@ -348,6 +348,7 @@ static int parse(options *o, int argc, char **argv)
 static void report(const session *s)
 {
     double mib = 1.0 / (1 << 20);
+    fflush(stdout);                     /* the text first, also where both go into one file      */
     fprintf(stderr, "prompt: %zu tokens, %.1f per second; generated: %zu tokens, %.1f per second\n",
             s->n_prompt, s->t_prompt > 0 ? (double)s->n_prompt / s->t_prompt : 0,
             s->n_made, s->t_made > 0 ? (double)s->n_made / s->t_made : 0);
