@@ -275,7 +275,7 @@ QUANT_API quant_result quant_row_error(quant_type t, double *err2, double *ref2,
  * Y [tokens x rows] = X [tokens x cols] W [rows x cols]^T.  ld* are in elements.
  *
  *   quant_matrix_init(&w, t->type, data, rows, cols, quant_cpu_detect());
- *   if ((size = quant_matrix_pack_size(&w)) != 0)    once at load, worth it: several times faster
+ *   if ((size = quant_matrix_pack_size(&w)) != 0)    once at load: much faster with SIMD
  *       quant_matrix_pack(&w, &w, buf, size);        buf: size bytes, aligned to 64
  *   quant_act(&w, act, x, ldx, tokens);              act: quant_act_size bytes, aligned to 64
  *   quant_matmul(&w, y, ldy, act, tokens, 0, rows);  or any row ranges, from several threads
@@ -285,7 +285,8 @@ QUANT_API quant_result quant_row_error(quant_type t, double *err2, double *ref2,
  *
  * Packed (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, MXFP4): activations are rounded to 8 bits in groups
  * of 32, which adds a relative error of about 5e-3; NaN or infinity in a row of X makes the sums of
- * that row NaN.  As in the file, and all other types at present: the portable kernel, in float. */
+ * that row NaN.  As in the file, and all other types at present: the portable kernel, in float.
+ * Without SIMD, packing pays for single tokens only. */
 typedef uint32_t quant_cpu;         /* set of QUANT_CPU_* bits                                   */
 enum {
     QUANT_CPU_SCALAR     = 0,       /* always there                                              */
