@@ -58,6 +58,8 @@
  *   QUANT_NO_IQ            no IQ1/IQ2/IQ3 (saves 9 KiB of codebooks)
  *   QUANT_NO_STRINGS       error texts become ""
  *   QUANT_NO_MMAP          open_file always reads through stdio
+ *   QUANT_NO_SIMD          scalar kernels only
+ *   QUANT_SELF             the name by which this file can include itself, "quant.h"
  *   QUANT_ALLOW_FAST_MATH  compile under clang's -ffast-math all the same
  *   QUANT_MALLOC(n), QUANT_FREE(p), QUANT_ASSERT(c), QUANT_SQRTF(x), QUANT_MEMCPY, QUANT_MEMSET,
  *   QUANT_MEMCMP           hooks
@@ -70,7 +72,8 @@
  *   >>gguf-write write files                   >>imatrix    importance files
  *   >>split      models in several files       >>mix        types for a whole model
  *   >>impl       the implementation starts
- *   >>platform   compiler, libc, hooks         >>float      half floats, little-endian loads
+ *   >>platform   compiler, libc, hooks         >>detect     instruction sets
+ *   >>float      half floats, little-endian loads
  *   >>checked    overflow-checked sizes        >>text       error texts
  *   >>names      hash index over names         >>blocks     layouts, bit by bit; type table
  *   >>grids      IQ codebooks                  >>decode     decoders: the specification
@@ -79,7 +82,7 @@
  *   >>reader     GGUF reader                   >>writer     GGUF writer
  *   >>imatrix-impl  importance files           >>split-impl models in several files
  *   >>mix-impl   types for a whole model       >>stdio      files by name
- *   >>end        clean-up, licence
+ *   >>kernels    packed matrix products        >>end        clean-up, licence
  */
 #ifndef QUANT_H
 #define QUANT_H
@@ -272,25 +275,41 @@ QUANT_API quant_result quant_row_error(quant_type t, double *err2, double *ref2,
  * Y [tokens x rows] = X [tokens x cols] W [rows x cols]^T.  ld* are in elements.
  *
  *   quant_matrix_init(&w, t->type, data, rows, cols, quant_cpu_detect());
- *   quant_act(&w, act, x, ldx, tokens);            act: quant_act_size bytes, aligned to 64
+ *   if ((size = quant_matrix_pack_size(&w)) != 0)    once at load: much faster with SIMD
+ *       quant_matrix_pack(&w, &w, buf, size);        buf: size bytes, aligned to 64
+ *   quant_act(&w, act, x, ldx, tokens);              act: quant_act_size bytes, aligned to 64
  *   quant_matmul(&w, y, ldy, act, tokens, 0, rows);  or any row ranges, from several threads
  *
- * Activations are rounded to 8 bits where ggml does it, with its scales, so that models answer as
- * they do there: 32 columns to a scale for the types with blocks of 32, 64 and 128, 256 columns for
- * those with super-blocks; F32, F16 and BF16 weights take them as they are.
+ * Activations are rounded to 8 bits as ggml does it, 32 columns to a scale for types with blocks
+ * of 32, 64 and 128, 256 columns for those with super-blocks: a relative error of about 5e-3 or
+ * 7e-3.  F32, F16 and BF16 weights take them as they are.  NaN or infinity in a row of X
+ * makes sums of that row NaN.
  *
- * Row i of a batch gives the same bytes as the same row alone, and any split into row ranges
- * gives the same bytes.  At present all types have the portable kernel. */
+ * Row i of a batch gives the same bytes as the same row alone, any split into row ranges gives the
+ * same bytes, and all instruction sets give the same bytes.  Packing is there for Q4_0, Q4_1, Q5_0,
+ * Q5_1, Q8_0, IQ4_NL and MXFP4; other types have the portable kernel at present. */
 typedef uint32_t quant_cpu;         /* set of QUANT_CPU_* bits                                   */
-enum { QUANT_CPU_SCALAR = 0 };
+enum {
+    QUANT_CPU_SCALAR     = 0,       /* always there                                              */
+    QUANT_CPU_AVX2       = 1,       /* AVX2, F16C                                                */
+    QUANT_CPU_AVX512VNNI = 2        /* AVX-512 F, BW, VL, VNNI                                   */
+};
 
-/* The instruction sets that this machine has and this build has kernels for. */
+/* The instruction sets that this machine and its system have, and this build has kernels for.  Asks
+ * the machine each time, which may take microseconds on a virtual one: keep the answer. */
 QUANT_API quant_cpu quant_cpu_detect(void);
 
+/* The instruction sets that this build has kernels for. */
+QUANT_API quant_cpu quant_cpu_compiled(void);
+
+/* "scalar", "avx2" or "avx512vnni": the best one of the set. */
+QUANT_API const char *quant_cpu_name(quant_cpu cpu);
+
 enum {                              /* what quant_act makes of x                                 */
-    QUANT_ACT_F32   = 0,            /* nothing                                                   */
-    QUANT_ACT_Q8_0  = 1,            /* 8 bits, a half float of scale for 32 columns              */
-    QUANT_ACT_Q8_K  = 2             /* 8 bits, a float of scale for 256 columns                  */
+    QUANT_ACT_F32    = 0,           /* floats as they are                                        */
+    QUANT_ACT_32     = 1,           /* floats, rounded to 8 bits by 32 columns                   */
+    QUANT_ACT_256    = 2,           /* floats, rounded to 8 bits by 256 columns                  */
+    QUANT_ACT_PACKED = 3            /* codes and scales of 32 columns, for packed matrices       */
 };
 
 typedef struct quant_matrix {
@@ -306,16 +325,18 @@ typedef struct quant_matrix {
     uint32_t    layout;             /* 0: as in the file; else made by quant_matrix_pack         */
 } quant_matrix;
 
-/* Borrows data [rows * quant_row_size(t, cols)], any alignment.  E_TYPE: no decoder.  E_ARG: cols
- * is not a multiple of the block, or rows or cols is 0. */
+/* Borrows data [rows * quant_row_size(t, cols)], any alignment.  cpu: the sets that may be used;
+ * what the machine or the build lacks is dropped, so that any value is safe and 0 forces scalar
+ * code.  E_TYPE: no decoder.  E_ARG: cols is not a multiple of the block, or rows or cols is 0. */
 QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const void *data,
                                          size_t rows, size_t cols, quant_cpu cpu);
 
-/* Bytes of the layout that is fastest on w->cpu; 0: the file's own layout is, do not pack. */
+/* Bytes of the packed layout: those of the file, rows rounded up to 16.  0: there is none for the
+ * type or w is packed already. */
 QUANT_API size_t quant_matrix_pack_size(const quant_matrix *w);
 
-/* Repacks w into buf [size], aligned to 64; *dst borrows buf.  E_MEMORY: size is too small.  E_ARG:
- * nothing to pack. */
+/* Repacks w into buf [size], aligned to 64; *dst borrows buf and may be *w.  The layout is the same
+ * for all instruction sets.  E_MEMORY: size is too small.  E_ARG: nothing to pack. */
 QUANT_API quant_result quant_matrix_pack(quant_matrix *dst, const quant_matrix *w, void *buf,
                                          size_t size);
 
@@ -726,6 +747,8 @@ QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name);
 #if defined(__cplusplus) && defined(__GNUC__) && !defined(__clang__)
 #  pragma GCC diagnostic push          /* g++: condition ? QUANT_Q4_K : some_quant_type           */
 #  pragma GCC diagnostic ignored "-Wextra"
+#  pragma GCC diagnostic ignored "-Wuninitialized"  /* in g++ 12's avx512fintrin.h   */
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
 /* Output bytes are a contract, so a*b+c is two roundings everywhere: contraction into FMA and
@@ -752,6 +775,88 @@ QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name);
 #if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
 #  error "quant.h needs float arithmetic in single precision: on 32-bit x86 use -msse2 -mfpmath=sse"
 #endif
+
+/* Kernels for x86-64 are compiled whatever -m flags are set: every function of theirs names its
+ * instruction set.  The file includes itself once for each (>>kernels), by the name QUANT_SELF. */
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(_MSC_VER) \
+    && !defined(QUANT_NO_SIMD) && !defined(QUANT_FREESTANDING)
+#  define QUANT__X86 1
+#  include <immintrin.h>
+#  include <cpuid.h>
+#  ifndef QUANT_SELF
+#    define QUANT_SELF "quant.h"
+#    define QUANT__OWN_SELF
+#  endif
+#  ifdef __has_include
+#    if !__has_include(QUANT_SELF)
+#      error "quant.h includes itself for its SIMD kernels and is not found: define QUANT_SELF as \
+its name in quotes, such as \"my_quant.h\", or QUANT_NO_SIMD"
+#    endif
+#  endif
+#else
+#  define QUANT__X86 0
+#endif
+#if defined(__clang__)
+#  define QUANT__UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#  define QUANT__UNROLL _Pragma("GCC unroll 16")
+#else
+#  define QUANT__UNROLL
+#endif
+/* Fetches the lines of n <= 576 bytes 2 KiB ahead: far enough to hide DRAM, and near enough to be
+ * still in the first-level cache when they are needed.  Past the end it does no harm. */
+#if defined(__GNUC__) || defined(__clang__)
+#  define QUANT__AHEAD1(p, n, k) \
+    if ((k) < (n)) __builtin_prefetch((const void *)((uintptr_t)(p) + 2048 + (k)))
+#  define QUANT__AHEAD(p, n) do { \
+        QUANT__AHEAD1(p, n, 0); QUANT__AHEAD1(p, n, 64); QUANT__AHEAD1(p, n, 128); \
+        QUANT__AHEAD1(p, n, 192); QUANT__AHEAD1(p, n, 256); QUANT__AHEAD1(p, n, 320); \
+        QUANT__AHEAD1(p, n, 384); QUANT__AHEAD1(p, n, 448); QUANT__AHEAD1(p, n, 512); \
+    } while (0)
+#else
+#  define QUANT__AHEAD(p, n) ((void)0)
+#endif
+
+/* >>detect --------------------------------------------------------------------------------------
+ * Which instruction sets there are.  No state: the answer is asked for where a matrix is made. */
+#if QUANT__X86
+QUANT__FN quant_cpu quant__cpu_machine(void)
+{
+    uint32_t a, b, c, d, xcr0, high;
+    quant_cpu r = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    if ((c & (1u << 27 | 1u << 28 | 1u << 29)) != (1u << 27 | 1u << 28 | 1u << 29))
+        return 0;                                   /* OSXSAVE, AVX, F16C                        */
+    __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(xcr0), "=d"(high) : "c"(0));    /* xgetbv   */
+    if ((xcr0 & 0x06) != 0x06) return 0;            /* the system saves xmm and ymm              */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    if (b >> 5 & 1) r |= QUANT_CPU_AVX2;
+    if ((xcr0 & 0xe0) == 0xe0                       /* ... masks and zmm                         */
+        && (b >> 16 & 1) && (b >> 30 & 1) && (b >> 31 & 1)     /* F, BW, VL                      */
+        && (c >> 11 & 1))                                      /* VNNI                           */
+        r |= QUANT_CPU_AVX512VNNI;
+    return r;
+}
+#endif
+
+QUANT_API quant_cpu quant_cpu_compiled(void)
+{
+    return QUANT__X86 ? QUANT_CPU_AVX2 | QUANT_CPU_AVX512VNNI : QUANT_CPU_SCALAR;
+}
+
+QUANT_API quant_cpu quant_cpu_detect(void)
+{
+#if QUANT__X86
+    return quant__cpu_machine();
+#else
+    return QUANT_CPU_SCALAR;
+#endif
+}
+
+QUANT_API const char *quant_cpu_name(quant_cpu cpu)
+{
+    return cpu & QUANT_CPU_AVX512VNNI ? "avx512vnni" : cpu & QUANT_CPU_AVX2 ? "avx2" : "scalar";
+}
 
 /* >>float ---------------------------------------------------------------------------------------
  * Bits, half floats and little-endian loads.  A block is bytes at any address; numbers in it are
@@ -3256,11 +3361,6 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
  * Matrix products.  The portable kernel decodes two rows of 256 columns at a time and multiplies
  * them with up to 32 tokens.  Sums are in float: eight lanes over 256 columns, added up in a fixed
  * tree, then block after block. */
-QUANT_API quant_cpu quant_cpu_detect(void)
-{
-    return QUANT_CPU_SCALAR;
-}
-
 QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const void *data,
                                          size_t rows, size_t cols, quant_cpu cpu)
 {
@@ -3272,42 +3372,175 @@ QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const vo
     if (r) return r;
     w->type = t;
     w->act = quant__types[t].block_len == 1 ? QUANT_ACT_F32
-           : quant__types[t].block_len == QUANT__K ? QUANT_ACT_Q8_K : QUANT_ACT_Q8_0;
+           : quant__types[t].block_len == QUANT__K ? QUANT_ACT_256 : QUANT_ACT_32;
     w->rows = rows;
     w->cols = cols;
     w->row_size = quant_row_size(t, cols);
     w->data = data;
     w->scale = 1;
-    w->cpu = cpu;
+    w->cpu = cpu ? cpu & quant_cpu_detect() : 0;
     return w->row_size ? QUANT_OK : QUANT_E_ARG;
+}
+
+/* The packed layout "P16", made for dot products of unsigned with signed bytes in groups of four.
+ * A tile is 16 rows (the last one is filled up with zeros); in it block follows block, 32 columns
+ * each, and a block is, r = row 0 to 15 of the tile, k = 0 to 3, column 4 g + k, g = group 0 to 7:
+ *
+ *   |d 16x16|                       scales d[r], half floats; MXFP4: |e 16x8|
+ *   |m 16x16|                       Q4_1, Q5_1: minima m[r]
+ *   |high 64x8|                     Q5_0, Q5_1: bit g of high[4 r + k] is bit 4 of the code
+ *   |low 4 x 64x8|                  low[g % 4][4 r + k]: lo = codes of groups 0-3, hi = of 4-7
+ *   |qs 8 x 64xi8|                  Q8_0 in place of low: qs[g][4 r + k]
+ *
+ * So 64 bytes hold four columns of 16 rows, and a row of Y per 32-bit lane needs no horizontal sum.
+ * The nibbles of a row are those of the file four at a time, and no byte is added. */
+enum { QUANT__TILE = 16 };          /* rows of a tile                                            */
+
+/* 32 activations: x = d q with |q| <= 127.  The sums of q that kernels start from or subtract are
+ * made once: types with codes q - 8, q - 16 and q - 128 begin their sums at b8, b16, b128. */
+typedef struct quant__act32 {
+    float   d, ds;                  /* scale; d * sum q, for minima                              */
+    int32_t b8, b16, b128;          /* -8 sum q, -16 sum q, -128 sum q                           */
+    uint8_t q[32];                  /* two's complement                                          */
+} quant__act32;
+QUANT__STATIC_ASSERT(act32, sizeof(quant__act32) == 52);
+
+/* One call of a kernel: a tile times a few tokens.  Activations stand in groups of four tokens:
+ * x[(t / 4) * 4 * blocks + b * 4 + t % 4], with fewer than four in the last group. */
+typedef struct quant__tile {
+    const uint8_t      *w;          /* blocks of the tile                                        */
+    const quant__act32 *x;
+    size_t              blocks;
+    float              *y;          /* y[t * ldy + r]                                            */
+    size_t              ldy, rows;  /* rows to write: 16, less at the end                        */
+    float               scale;
+    quant_type          type;
+    int                 tokens;     /* 1, 2, 3 or a multiple of 4                                */
+    int                 ahead;      /* the tile is not in the cache: fetch it in advance         */
+} quant__tile;
+
+/* One for each instruction set, in >>kernels. */
+QUANT__FN void quant__tile_scalar(const quant__tile *a);
+#if QUANT__X86
+QUANT__FN void quant__tile_avx2(const quant__tile *a);
+QUANT__FN void quant__tile_avx512vnni(const quant__tile *a);
+#endif
+
+QUANT__INLINE int quant__has_p16(quant_type t)
+{
+    return t == QUANT_Q4_0 || t == QUANT_Q4_1 || t == QUANT_Q5_0 || t == QUANT_Q5_1
+        || t == QUANT_Q8_0 || t == QUANT_IQ4_NL || t == QUANT_MXFP4;
 }
 
 QUANT_API size_t quant_matrix_pack_size(const quant_matrix *w)
 {
-    (void)w;
-    return 0;
+    size_t tiles = w->rows / QUANT__TILE + (w->rows % QUANT__TILE != 0);
+    if (w->layout || !quant__has_p16(w->type)) return 0;
+    if (tiles > (size_t)-1 / QUANT__TILE / w->row_size) return 0;
+    return tiles * QUANT__TILE * w->row_size;
+}
+
+/* Row r of a tile into its place in the block at dst; src is the block of the file. */
+QUANT__FN void quant__pack_block(uint8_t *dst, const uint8_t *src, quant_type t, size_t r)
+{
+    size_t g, k;
+    if (t == QUANT_MXFP4) {
+        dst[r] = *src++;
+        dst += QUANT__TILE;
+    } else {
+        QUANT_MEMCPY(dst + 2 * r, src, 2);
+        dst += 2 * QUANT__TILE;
+        src += 2;
+    }
+    if (t == QUANT_Q4_1 || t == QUANT_Q5_1) {
+        QUANT_MEMCPY(dst + 2 * r, src, 2);
+        dst += 2 * QUANT__TILE;
+        src += 2;
+    }
+    if (t == QUANT_Q5_0 || t == QUANT_Q5_1) {
+        uint32_t high = quant__le32(src);
+        for (k = 0; k < 4; k++) {
+            uint32_t bits = 0;                      /* bits k, 4 + k, 8 + k ... of high          */
+            for (g = 0; g < 8; g++) bits |= (high >> (4 * g + k) & 1) << g;
+            dst[4 * r + k] = (uint8_t)bits;
+        }
+        dst += 4 * QUANT__TILE;
+        src += 4;
+    }
+    for (g = 0; g < (t == QUANT_Q8_0 ? 8u : 4u); g++)
+        QUANT_MEMCPY(dst + 4 * QUANT__TILE * g + 4 * r, src + 4 * g, 4);
 }
 
 QUANT_API quant_result quant_matrix_pack(quant_matrix *dst, const quant_matrix *w, void *buf,
                                          size_t size)
 {
-    (void)dst;
-    (void)w;
-    (void)buf;
-    (void)size;
-    return QUANT_E_ARG;
+    quant_matrix packed = *w;
+    size_t need = quant_matrix_pack_size(w), r, b, blocks = w->cols / 32;
+    size_t block = need ? w->row_size / blocks : 0;
+    uint8_t *to = (uint8_t *)buf;
+    if (!need) return QUANT_E_ARG;
+    if (size < need) return QUANT_E_MEMORY;
+    if (w->rows % QUANT__TILE)                      /* the padding rows of the last tile         */
+        QUANT_MEMSET(to + need - QUANT__TILE * w->row_size, 0, QUANT__TILE * w->row_size);
+    for (r = 0; r < w->rows; r++) {
+        const uint8_t *from = (const uint8_t *)w->data + r * w->row_size;
+        uint8_t *tile = to + r / QUANT__TILE * QUANT__TILE * w->row_size;
+        for (b = 0; b < blocks; b++)
+            quant__pack_block(tile + b * block * QUANT__TILE, from + b * block, w->type,
+                              r % QUANT__TILE);
+    }
+    packed.data = buf;
+    packed.layout = 1;
+    packed.act = QUANT_ACT_PACKED;
+    *dst = packed;
+    return QUANT_OK;
 }
 
 QUANT_API size_t quant_matrix_row_step(const quant_matrix *w)
 {
-    (void)w;
-    return 1;
+    return w->layout ? QUANT__TILE : 1;
 }
 
 QUANT_API size_t quant_act_size(const quant_matrix *w, size_t tokens)
 {
-    if (tokens > (size_t)-1 / 4 / w->cols) return 0;
-    return tokens * w->cols * 4;
+    size_t n = w->layout ? w->cols / 32 : w->cols;
+    size_t size = w->layout ? sizeof(quant__act32) : sizeof(float);
+    if (tokens > (size_t)-1 / size / n) return 0;
+    return tokens * n * size;
+}
+
+/* 32 activations to the nearest of 255 steps, ties to even.  Magnitudes are compared as bits, which
+ * order like the numbers with infinity and NaN on top: one of those makes d NaN, and so Y.  Blocks
+ * below 2^-100, where 127 / amax could overflow, count as zeros. */
+QUANT__FN void quant__act_block(quant__act32 *a, const float *x)
+{
+    uint32_t max = 0;
+    int32_t sum = 0;
+    float d, id;
+    int i;
+    for (i = 0; i < 32; i++) {
+        uint32_t u = quant__bits(x[i]) & 0x7fffffffu;
+        max = u > max ? u : max;
+    }
+    d = quant__float(max) / 127;
+    id = 127 / quant__float(max);
+    if (max < (127u - 100u) << 23) d = id = 0;
+    if (max >= 0x7f800000u) d = quant__float(0x7fc00000u), id = 0;
+    for (i = 0; i < 32; i++) {
+        float v = x[i] * id;
+        int32_t q;
+        v = v <= 127 ? v : 127;                     /* NaN too                                   */
+        v = v >= -127 ? v : -127;
+        /* 1.5 * 2^23 leaves the integer, rounded, in the low bits                               */
+        q = (int32_t)(quant__bits(v + 12582912.f) - 0x4b400000u);
+        sum += q;
+        a->q[i] = (uint8_t)(q & 255);
+    }
+    a->d = d;
+    a->ds = d * (float)sum;
+    a->b8 = -8 * sum;
+    a->b16 = -16 * sum;
+    a->b128 = -128 * sum;
 }
 
 /* y = x [n] rounded to 8 bits with the scale d = iscale^-1 that goes with it.  An amax that is not
@@ -3319,20 +3552,24 @@ QUANT__INLINE void quant__round_to_8_bits(float *y, const float *x, size_t n, fl
         y[i] = d * (float)quant__clamp(quant__nearest(iscale * x[i]), -128, 127);
 }
 
-/* The codes are not kept: the portable kernel multiplies the rounded values as floats. */
+/* The portable kernel multiplies the rounded values as floats; their codes are not kept. */
 QUANT_API void quant_act(const quant_matrix *w, void *act, const float *x, size_t ldx,
                          size_t tokens)
 {
-    float *a = (float *)act;
-    size_t t, i;
-    for (t = 0; t < tokens; t++, a += w->cols, x += ldx) {
-        if (w->act == QUANT_ACT_F32) QUANT_MEMCPY(a, x, w->cols * 4);
-        for (i = 0; w->act == QUANT_ACT_Q8_0 && i < w->cols; i += 32) {
-            float amax = quant__amax(x + i, 32);
-            quant__round_to_8_bits(a + i, x + i, 32, amax != 0 ? 127 / amax : 0,
-                                   quant__half(quant__to_half(amax / 127)));
+    size_t t, b, i, blocks = w->cols / 32;
+    for (t = 0; t < tokens; t++, x += ldx) {
+        float *a = (float *)act + (w->act == QUANT_ACT_PACKED ? 0 : t * w->cols);
+        if (w->act == QUANT_ACT_PACKED) {
+            size_t group = t & ~(size_t)3, width = tokens - group < 4 ? tokens - group : 4;
+            quant__act32 *p = (quant__act32 *)act + group * blocks + t % 4;
+            for (b = 0; b < blocks; b++) quant__act_block(p + b * width, x + 32 * b);
         }
-        for (i = 0; w->act == QUANT_ACT_Q8_K && i < w->cols; i += QUANT__K) {
+        if (w->act == QUANT_ACT_F32) QUANT_MEMCPY(a, x, w->cols * 4);
+        for (i = 0; w->act == QUANT_ACT_32 && i < w->cols; i += 32) {
+            float amax = quant__amax(x + i, 32);
+            quant__round_to_8_bits(a + i, x + i, 32, amax != 0 ? 127 / amax : 0, amax / 127);
+        }
+        for (i = 0; w->act == QUANT_ACT_256 && i < w->cols; i += QUANT__K) {
             float max = quant__extreme(x + i, QUANT__K), iscale = max != 0 ? -127 / max : 0;
             quant__round_to_8_bits(a + i, x + i, QUANT__K, iscale, max != 0 ? 1 / iscale : 0);
         }
@@ -3384,6 +3621,45 @@ QUANT__FN void quant__product_tile(const quant_matrix *w, float *y, size_t ldy, 
     }
 }
 
+/* Packed: chunks of tokens whose activations stay in the second-level cache while the weights pass
+ * by, then tile by tile, each read from the first-level cache for all tokens but the first few. */
+QUANT__FN void quant__product_packed(const quant_matrix *w, float *y, size_t ldy, const void *act,
+                                     size_t tokens, size_t row0, size_t row1)
+{
+    enum { CACHE = 512 * 1024, STEP = 12 };
+    void (*kernel)(const quant__tile *) = quant__tile_scalar;
+    size_t most = 4, t0, t, r, chunk;
+    quant__tile a;
+    a.blocks = w->cols / 32;
+    a.ldy = ldy;
+    a.scale = w->scale;
+    a.type = w->type;
+#if QUANT__X86
+    if (w->cpu & QUANT_CPU_AVX512VNNI) kernel = quant__tile_avx512vnni, most = 12;
+    else if (w->cpu & QUANT_CPU_AVX2) kernel = quant__tile_avx2;
+#endif
+    chunk = CACHE / sizeof(quant__act32) / a.blocks / STEP * STEP;
+    if (chunk < 2 * STEP) chunk = 2 * STEP;
+    for (t0 = 0; t0 < tokens; t0 += chunk) {
+        size_t end = tokens - t0 < chunk ? tokens : t0 + chunk;
+        for (r = row0; r < row1; r += QUANT__TILE) {
+            a.w = (const uint8_t *)w->data + r * w->row_size;
+            a.rows = row1 - r < QUANT__TILE ? row1 - r : QUANT__TILE;
+            for (t = t0; t < end; t += (size_t)a.tokens) {
+                size_t n = end - t;
+                if (n >= 12 && n != 16 && most >= 12) n = 12;
+                else if (n >= 8 && most >= 8) n = 8;
+                else if (n >= 4) n = 4;
+                a.tokens = (int)n;
+                a.ahead = t == t0;
+                a.x = (const quant__act32 *)act + t * a.blocks;
+                a.y = y + t * ldy + r;
+                kernel(&a);
+            }
+        }
+    }
+}
+
 QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const void *act,
                             size_t tokens, size_t row0, size_t row1)
 {
@@ -3391,6 +3667,11 @@ QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const v
     const float *x = (const float *)act;
     size_t t, r, col, i;
     QUANT_ASSERT(row0 <= row1 && row1 <= w->rows);
+    if (w->layout) {
+        QUANT_ASSERT(row0 % QUANT__TILE == 0 && (row1 % QUANT__TILE == 0 || row1 == w->rows));
+        quant__product_packed(w, y, ldy, act, tokens, row0, row1);
+        return;
+    }
     for (t = 0; t < tokens; t += CHUNK) {
         size_t n = tokens - t < CHUNK ? tokens - t : CHUNK;
         for (r = row0; r < row1; r += 2) {
@@ -5915,7 +6196,477 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 }
 #endif /* QUANT_NO_STDIO */
 
+/* >>kernels -------------------------------------------------------------------------------------
+ * Kernels of the packed layout, written once over a few lane functions.  The region is compiled
+ * for each instruction set: the lines below include the file again with QUANT__PASS set, which then
+ * holds nothing but this region; the scalar pass follows in place, and so needs no inclusion. */
+#if QUANT__X86
+#  define QUANT__SELF
+#  define QUANT__PASS QUANT_CPU_AVX2
+#  define QUANT__IS_AVX2 1
+#  include QUANT_SELF
+#  undef QUANT__PASS
+#  undef QUANT__IS_AVX2
+#  define QUANT__PASS QUANT_CPU_AVX512VNNI
+#  define QUANT__IS_AVX512 1
+#  include QUANT_SELF
+#  undef QUANT__PASS
+#  undef QUANT__IS_AVX512
+#  undef QUANT__SELF
+#endif
+#define QUANT__PASS QUANT_CPU_SCALAR
+#endif /* QUANT_IMPLEMENTED */
+#endif /* QUANT_IMPLEMENTATION */
+
+#ifdef QUANT__PASS
+/* Lanes: V is 64 codes, lane byte 4 r + k; I and F are 16 integers or floats, one a row.
+ * QUANT__FLIP is 128 where the dot product of bytes wants the weights unsigned: codes of 8 bits
+ * then come with their top bit flipped, which adds 128, and the sums begin at -128 sum q. */
+#if defined(QUANT__IS_AVX512)
+#define QUANT__N(name) quant__##name##_avx512vnni
+#define QUANT__TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c")))
+#define QUANT__LANE static inline __attribute__((always_inline, unused)) QUANT__TARGET
+#define QUANT__FLIP 128
+#define QUANT__MOST 12                  /* tokens of a kernel: 12 + 12 + 4 of 32 registers       */
+typedef __m512i QUANT__N(V);
+typedef __m512i QUANT__N(I);
+typedef __m512 QUANT__N(F);
+
+QUANT__LANE __m512i QUANT__N(load)(const uint8_t *p) { return _mm512_loadu_si512(p); }
+QUANT__LANE __m512i QUANT__N(low)(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+QUANT__LANE __m512i QUANT__N(high)(__m512i v)
+{
+    return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
+}
+QUANT__LANE __m512i QUANT__N(flip)(__m512i v)
+{
+    return _mm512_xor_si512(v, _mm512_set1_epi8(-128));
+}
+QUANT__LANE __m512i QUANT__N(table)(const uint8_t *t)
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)t));
+}
+QUANT__LANE __m512i QUANT__N(lookup)(__m512i t, __m512i v) { return _mm512_shuffle_epi8(t, v); }
+/* v with bit g of p as its bit 4; 16-bit shifts, whose strays miss bit 4 */
+QUANT__LANE __m512i QUANT__N(fifth)(__m512i v, __m512i p, int g)
+{
+    switch (g) {
+    case 0: p = _mm512_slli_epi16(p, 4); break;
+    case 1: p = _mm512_slli_epi16(p, 3); break;
+    case 2: p = _mm512_slli_epi16(p, 2); break;
+    case 3: p = _mm512_slli_epi16(p, 1); break;
+    case 5: p = _mm512_srli_epi16(p, 1); break;
+    case 6: p = _mm512_srli_epi16(p, 2); break;
+    case 7: p = _mm512_srli_epi16(p, 3); break;
+    default: break;
+    }
+    return _mm512_or_si512(v, _mm512_and_si512(p, _mm512_set1_epi8(16)));
+}
+QUANT__LANE __m512i QUANT__N(start)(int32_t b) { return _mm512_set1_epi32(b); }
+QUANT__LANE __m512 QUANT__N(to_float)(__m512i a) { return _mm512_cvtepi32_ps(a); }
+QUANT__LANE __m512 QUANT__N(set)(float x) { return _mm512_set1_ps(x); }
+QUANT__LANE __m512 QUANT__N(add)(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
+QUANT__LANE __m512 QUANT__N(mul)(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
+QUANT__LANE __m512 QUANT__N(halves)(const uint8_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+QUANT__LANE __m512 QUANT__N(e8m0)(const uint8_t *p)          /* as quant__e8m0_half              */
+{
+    __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    __m512i small = _mm512_sllv_epi32(_mm512_set1_epi32(0x200000), e);
+    __m512i r = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(
+        r, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), small));
+}
+QUANT__LANE void QUANT__N(store)(float *y, __m512 a) { _mm512_storeu_ps(y, a); }
+
+#elif defined(QUANT__IS_AVX2)
+#define QUANT__N(name) quant__##name##_avx2
+#define QUANT__TARGET __attribute__((target("avx2,f16c")))
+#define QUANT__LANE static inline __attribute__((always_inline, unused)) QUANT__TARGET
+#define QUANT__FLIP 0
+#define QUANT__MOST 4
+typedef struct { __m256i a, b; } QUANT__N(V);                /* rows 0-7, 8-15                   */
+typedef QUANT__N(V) QUANT__N(I);
+typedef struct { __m256 a, b; } QUANT__N(F);
+
+QUANT__LANE QUANT__N(V) QUANT__N(pair)(__m256i a, __m256i b)
+{
+    QUANT__N(V) r;
+    r.a = a;
+    r.b = b;
+    return r;
+}
+QUANT__LANE QUANT__N(F) QUANT__N(pair_f)(__m256 a, __m256 b)
+{
+    QUANT__N(F) r;
+    r.a = a;
+    r.b = b;
+    return r;
+}
+QUANT__LANE QUANT__N(V) QUANT__N(load)(const uint8_t *p)
+{
+    return QUANT__N(pair)(_mm256_loadu_si256((const __m256i *)(const void *)p),
+                          _mm256_loadu_si256((const __m256i *)(const void *)(p + 32)));
+}
+QUANT__LANE QUANT__N(V) QUANT__N(low)(QUANT__N(V) v)
+{
+    const __m256i m = _mm256_set1_epi8(15);
+    return QUANT__N(pair)(_mm256_and_si256(v.a, m), _mm256_and_si256(v.b, m));
+}
+QUANT__LANE QUANT__N(V) QUANT__N(high)(QUANT__N(V) v)
+{
+    return QUANT__N(low)(QUANT__N(pair)(_mm256_srli_epi16(v.a, 4), _mm256_srli_epi16(v.b, 4)));
+}
+QUANT__LANE QUANT__N(V) QUANT__N(flip)(QUANT__N(V) v) { return v; }
+QUANT__LANE QUANT__N(V) QUANT__N(table)(const uint8_t *t)
+{
+    __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)t));
+    return QUANT__N(pair)(a, a);
+}
+QUANT__LANE QUANT__N(V) QUANT__N(lookup)(QUANT__N(V) t, QUANT__N(V) v)
+{
+    return QUANT__N(pair)(_mm256_shuffle_epi8(t.a, v.a), _mm256_shuffle_epi8(t.b, v.b));
+}
+/* one half; v with bit g of p as its bit 4; 16-bit shifts, whose strays miss bit 4 */
+QUANT__LANE __m256i QUANT__N(fifth_half)(__m256i v, __m256i p, int g)
+{
+    switch (g) {
+    case 0: p = _mm256_slli_epi16(p, 4); break;
+    case 1: p = _mm256_slli_epi16(p, 3); break;
+    case 2: p = _mm256_slli_epi16(p, 2); break;
+    case 3: p = _mm256_slli_epi16(p, 1); break;
+    case 5: p = _mm256_srli_epi16(p, 1); break;
+    case 6: p = _mm256_srli_epi16(p, 2); break;
+    case 7: p = _mm256_srli_epi16(p, 3); break;
+    default: break;
+    }
+    return _mm256_or_si256(v, _mm256_and_si256(p, _mm256_set1_epi8(16)));
+}
+QUANT__LANE QUANT__N(V) QUANT__N(fifth)(QUANT__N(V) v, QUANT__N(V) p, int g)
+{
+    return QUANT__N(pair)(QUANT__N(fifth_half)(v.a, p.a, g), QUANT__N(fifth_half)(v.b, p.b, g));
+}
+QUANT__LANE QUANT__N(I) QUANT__N(start)(int32_t b)
+{
+    return QUANT__N(pair)(_mm256_set1_epi32(b), _mm256_set1_epi32(b));
+}
+QUANT__LANE QUANT__N(F) QUANT__N(to_float)(QUANT__N(I) a)
+{
+    return QUANT__N(pair_f)(_mm256_cvtepi32_ps(a.a), _mm256_cvtepi32_ps(a.b));
+}
+QUANT__LANE QUANT__N(F) QUANT__N(set)(float x)
+{
+    return QUANT__N(pair_f)(_mm256_set1_ps(x), _mm256_set1_ps(x));
+}
+QUANT__LANE QUANT__N(F) QUANT__N(add)(QUANT__N(F) a, QUANT__N(F) b)
+{
+    return QUANT__N(pair_f)(_mm256_add_ps(a.a, b.a), _mm256_add_ps(a.b, b.b));
+}
+QUANT__LANE QUANT__N(F) QUANT__N(mul)(QUANT__N(F) a, QUANT__N(F) b)
+{
+    return QUANT__N(pair_f)(_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b));
+}
+QUANT__LANE QUANT__N(F) QUANT__N(halves)(const uint8_t *p)
+{
+    return QUANT__N(pair_f)(
+        _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)),
+        _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 16))));
+}
+QUANT__LANE __m256 QUANT__N(e8m0_half)(const uint8_t *p)     /* as quant__e8m0_half              */
+{
+    __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    __m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x200000), e);
+    __m256i r = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+    return _mm256_castsi256_ps(
+        _mm256_blendv_epi8(r, small, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
+}
+QUANT__LANE QUANT__N(F) QUANT__N(e8m0)(const uint8_t *p)
+{
+    return QUANT__N(pair_f)(QUANT__N(e8m0_half)(p), QUANT__N(e8m0_half)(p + 8));
+}
+QUANT__LANE void QUANT__N(store)(float *y, QUANT__N(F) a)
+{
+    _mm256_storeu_ps(y, a.a);
+    _mm256_storeu_ps(y + 8, a.b);
+}
+
+#else
+#define QUANT__N(name) quant__##name##_scalar
+#define QUANT__TARGET
+#define QUANT__LANE QUANT__INLINE
+#define QUANT__FLIP 0
+#define QUANT__MOST 4
+typedef struct { uint8_t v[64]; } QUANT__N(V);
+typedef struct { int32_t v[16]; } QUANT__N(I);
+typedef struct { float v[16]; } QUANT__N(F);
+/* a function of the lanes: body makes r.v[i] */
+#define QUANT__LANES(type, n, body) \
+    { QUANT__N(type) r; int i; for (i = 0; i < n; i++) r.v[i] = body; return r; }
+
+QUANT__LANE QUANT__N(V) QUANT__N(load)(const uint8_t *p) QUANT__LANES(V, 64, p[i])
+QUANT__LANE QUANT__N(V) QUANT__N(low)(QUANT__N(V) v) QUANT__LANES(V, 64, v.v[i] & 15)
+QUANT__LANE QUANT__N(V) QUANT__N(high)(QUANT__N(V) v) QUANT__LANES(V, 64, v.v[i] >> 4)
+QUANT__LANE QUANT__N(V) QUANT__N(flip)(QUANT__N(V) v) { return v; }
+QUANT__LANE QUANT__N(V) QUANT__N(table)(const uint8_t *t) QUANT__LANES(V, 64, t[i % 16])
+QUANT__LANE QUANT__N(V) QUANT__N(lookup)(QUANT__N(V) t, QUANT__N(V) v)
+    QUANT__LANES(V, 64, t.v[v.v[i]])
+QUANT__LANE QUANT__N(V) QUANT__N(fifth)(QUANT__N(V) v, QUANT__N(V) p, int g)
+    QUANT__LANES(V, 64, (uint8_t)(v.v[i] | (p.v[i] >> g & 1) << 4))
+QUANT__LANE QUANT__N(I) QUANT__N(start)(int32_t b) QUANT__LANES(I, 16, b)
+QUANT__LANE QUANT__N(F) QUANT__N(to_float)(QUANT__N(I) a) QUANT__LANES(F, 16, (float)a.v[i])
+QUANT__LANE QUANT__N(F) QUANT__N(set)(float x) QUANT__LANES(F, 16, x)
+QUANT__LANE QUANT__N(F) QUANT__N(add)(QUANT__N(F) a, QUANT__N(F) b)
+    QUANT__LANES(F, 16, a.v[i] + b.v[i])
+QUANT__LANE QUANT__N(F) QUANT__N(mul)(QUANT__N(F) a, QUANT__N(F) b)
+    QUANT__LANES(F, 16, a.v[i] * b.v[i])
+QUANT__LANE QUANT__N(F) QUANT__N(halves)(const uint8_t *p)
+    QUANT__LANES(F, 16, quant__half(quant__le16(p + 2 * i)))
+QUANT__LANE QUANT__N(F) QUANT__N(e8m0)(const uint8_t *p)
+    QUANT__LANES(F, 16, quant__e8m0_half(p[i]))
+QUANT__LANE void QUANT__N(store)(float *y, QUANT__N(F) a) { QUANT_MEMCPY(y, a.v, sizeof a.v); }
+#undef QUANT__LANES
+#endif
+
+/* The statements for token i = 0, 1 .. n - 1, written out: gcc and clang keep arrays in registers
+ * when the indices are constants, but do not both unroll nested loops. */
+#define QUANT__STEP(k, n, ...) if (k < (n)) { const int i = k; __VA_ARGS__ }
+#define QUANT__TOKENS4(k, n, ...) \
+    QUANT__STEP(k, n, __VA_ARGS__) QUANT__STEP(k + 1, n, __VA_ARGS__) \
+    QUANT__STEP(k + 2, n, __VA_ARGS__) QUANT__STEP(k + 3, n, __VA_ARGS__)
+#if QUANT__MOST == 12
+#define QUANT__TOKENS(n, ...) QUANT__TOKENS4(0, n, __VA_ARGS__) \
+    QUANT__TOKENS4(4, n, __VA_ARGS__) QUANT__TOKENS4(8, n, __VA_ARGS__)
+#else
+#define QUANT__TOKENS(n, ...) QUANT__TOKENS4(0, n, __VA_ARGS__)
+#endif
+
+/* Codes of group g of the block whose codes begin at p.  At most 31, or 8 bits where wide. */
+QUANT__LANE QUANT__N(V) QUANT__N(codes)(quant_type t, const uint8_t *p, int g,
+                                        QUANT__N(V) fifth, QUANT__N(V) table)
+{
+    QUANT__N(V) v = QUANT__N(load)(p + 64 * (t == QUANT_Q8_0 ? g : g % 4));
+    if (t == QUANT_Q8_0) return QUANT__N(flip)(v);
+    v = g < 4 ? QUANT__N(low)(v) : QUANT__N(high)(v);
+    if (t == QUANT_Q5_0 || t == QUANT_Q5_1) v = QUANT__N(fifth)(v, fifth, g);
+    if (t == QUANT_IQ4_NL || t == QUANT_MXFP4) v = QUANT__N(lookup)(table, v);
+    return v;
+}
+
+/* Four activations of group g, in the order of memory. */
+#if defined(QUANT__IS_AVX512) || defined(QUANT__IS_AVX2)
+QUANT__LANE int32_t QUANT__N(four)(const quant__act32 *x, int g)
+{
+    int32_t r;
+    QUANT_MEMCPY(&r, x->q + 4 * g, 4);
+    return r;
+}
+#endif
+
+#if defined(QUANT__IS_AVX2)
+/* maddubs adds two products with saturation at 32767.  Codes up to 31: four groups add up to
+ * 4 * 2 * 31 * 127 = 31496.  8 bits: |code| <= 128 unsigned times the activation with the code's
+ * sign, 2 * 128 * 127 = 32512, and each pair is widened at once. */
+QUANT__LANE __m256i QUANT__N(signed_dot)(__m256i c, __m256i q)
+{
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(c), _mm256_sign_epi8(q, c)),
+                             _mm256_set1_epi16(1));
+}
+
+QUANT__LANE __m256i QUANT__N(four_groups)(__m256i acc, int wide, __m256i c0, __m256i c1,
+                                          __m256i c2, __m256i c3, __m256i q0, __m256i q1,
+                                          __m256i q2, __m256i q3)
+{
+    __m256i s;
+    if (wide)
+        return _mm256_add_epi32(acc, _mm256_add_epi32(
+            _mm256_add_epi32(QUANT__N(signed_dot)(c0, q0), QUANT__N(signed_dot)(c1, q1)),
+            _mm256_add_epi32(QUANT__N(signed_dot)(c2, q2), QUANT__N(signed_dot)(c3, q3))));
+    s = _mm256_add_epi16(
+        _mm256_add_epi16(_mm256_maddubs_epi16(c0, q0), _mm256_maddubs_epi16(c1, q1)),
+        _mm256_add_epi16(_mm256_maddubs_epi16(c2, q2), _mm256_maddubs_epi16(c3, q3)));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(s, _mm256_set1_epi16(1)));
+}
+#endif
+
+/* acc[i] += sum over the block of codes times activations, for all tokens. */
+QUANT__LANE void QUANT__N(dot)(QUANT__N(I) *acc, quant_type t, int tokens, const uint8_t *p,
+                               QUANT__N(V) fifth, QUANT__N(V) table, const quant__act32 *x,
+                               size_t group)
+{
+#if defined(QUANT__IS_AVX512)
+    int g;
+    QUANT__UNROLL
+    for (g = 0; g < 8; g++) {
+        __m512i c = QUANT__N(codes)(t, p, g, fifth, table);
+        QUANT__TOKENS(tokens,
+            const quant__act32 *xi = x + (size_t)(i / 4) * group + i % 4;
+            acc[i] = _mm512_dpbusd_epi32(acc[i], c, _mm512_set1_epi32(QUANT__N(four)(xi, g)));
+        )
+    }
+#elif defined(QUANT__IS_AVX2)
+    /* maddubs adds two products with saturation at 32767.  Codes up to 31: four groups add up to
+     * 4 * 2 * 31 * 127 = 31496.  8 bits: |code| <= 128 unsigned times the activation with the
+     * code's sign, 2 * 128 * 127 = 32512, and each pair is widened at once. */
+    const int wide = t == QUANT_Q8_0 || t == QUANT_IQ4_NL;
+    int h;
+    (void)group;                            /* four tokens at most: one group                    */
+    QUANT__UNROLL
+    for (h = 0; h < 2; h++) {
+        QUANT__N(V) c0 = QUANT__N(codes)(t, p, 4 * h, fifth, table);
+        QUANT__N(V) c1 = QUANT__N(codes)(t, p, 4 * h + 1, fifth, table);
+        QUANT__N(V) c2 = QUANT__N(codes)(t, p, 4 * h + 2, fifth, table);
+        QUANT__N(V) c3 = QUANT__N(codes)(t, p, 4 * h + 3, fifth, table);
+        QUANT__TOKENS(tokens,
+            __m256i q0 = _mm256_set1_epi32(QUANT__N(four)(x + i, 4 * h));
+            __m256i q1 = _mm256_set1_epi32(QUANT__N(four)(x + i, 4 * h + 1));
+            __m256i q2 = _mm256_set1_epi32(QUANT__N(four)(x + i, 4 * h + 2));
+            __m256i q3 = _mm256_set1_epi32(QUANT__N(four)(x + i, 4 * h + 3));
+            acc[i].a = QUANT__N(four_groups)(acc[i].a, wide, c0.a, c1.a, c2.a, c3.a,
+                                             q0, q1, q2, q3);
+            acc[i].b = QUANT__N(four_groups)(acc[i].b, wide, c0.b, c1.b, c2.b, c3.b,
+                                             q0, q1, q2, q3);
+        )
+    }
+#else
+    int g, i, r;
+    (void)group;                            /* four tokens at most: one group                 */
+    for (g = 0; g < 8; g++) {
+        QUANT__N(V) c = QUANT__N(codes)(t, p, g, fifth, table);
+        for (i = 0; i < tokens; i++) {
+            const uint8_t *q = x[i].q + 4 * g;
+            int32_t q0 = (int8_t)q[0], q1 = (int8_t)q[1], q2 = (int8_t)q[2], q3 = (int8_t)q[3];
+            for (r = 0; r < 16; r++) {
+                const uint8_t *p4 = c.v + 4 * r;
+                acc[i].v[r] += (int8_t)p4[0] * q0 + (int8_t)p4[1] * q1 + (int8_t)p4[2] * q2
+                             + (int8_t)p4[3] * q3;
+            }
+        }
+    }
+#endif
+}
+
+/* y = sum over blocks of d_w d_x (codes . q - offset sum q) + m d_x sum q, two roundings for each
+ * multiply-add on every instruction set, so that all give the same bytes. */
+QUANT__LANE void QUANT__N(kernel)(const quant__tile *a, const quant_type t, const int tokens)
+{
+    static const uint8_t fp4[16] = { 16, 17, 18, 19, 20, 22, 24, 28,      /* E2M1 doubled, + 16  */
+                                     16, 15, 14, 13, 12, 10, 8, 4 };
+    const int wide = t == QUANT_Q8_0 || t == QUANT_IQ4_NL, minima = t == QUANT_Q4_1
+        || t == QUANT_Q5_1, fives = t == QUANT_Q5_0 || t == QUANT_Q5_1, e8m0 = t == QUANT_MXFP4;
+    const size_t head = (e8m0 ? 16u : 32u) + (minima ? 32u : 0) + (fives ? 64u : 0);
+    const size_t size = head + (t == QUANT_Q8_0 ? 512u : 256u), group = 4 * a->blocks;
+    const int width = tokens < 4 ? tokens : 4;
+    const quant__act32 *x = a->x;
+    const uint8_t *w = a->w;
+    QUANT__N(F) f[QUANT__MOST];
+    QUANT__N(V) table = QUANT__N(table)(e8m0 ? fp4 : (const uint8_t *)quant__iq4_values);
+    size_t b;
+    if (t == QUANT_IQ4_NL) table = QUANT__N(flip)(table);
+    QUANT__TOKENS(tokens, f[i] = QUANT__N(set)(0);)
+    for (b = 0; b < a->blocks; b++, w += size, x += width) {
+        QUANT__N(I) acc[QUANT__MOST];
+        QUANT__N(F) s = e8m0 ? QUANT__N(e8m0)(w) : QUANT__N(halves)(w);
+        QUANT__N(F) m = minima ? QUANT__N(halves)(w + 32) : s;
+        QUANT__N(V) fifth = fives ? QUANT__N(load)(w + head - 64) : table;
+        if (a->ahead) QUANT__AHEAD(w, size);
+        QUANT__TOKENS(tokens,
+            const quant__act32 *xi = x + (size_t)(i / 4) * group + i % 4;
+            acc[i] = QUANT__N(start)(t == QUANT_Q4_0 ? xi->b8 : t == QUANT_Q5_0 || e8m0 ? xi->b16
+                                     : wide && QUANT__FLIP != 0 ? xi->b128 : 0);
+        )
+        QUANT__N(dot)(acc, t, tokens, w + head, fifth, table, x, group);
+        QUANT__TOKENS(tokens,
+            const quant__act32 *xi = x + (size_t)(i / 4) * group + i % 4;
+            f[i] = QUANT__N(add)(f[i], QUANT__N(mul)(QUANT__N(to_float)(acc[i]),
+                                                     QUANT__N(mul)(s, QUANT__N(set)(xi->d))));
+            if (minima) f[i] = QUANT__N(add)(f[i], QUANT__N(mul)(m, QUANT__N(set)(xi->ds)));
+        )
+    }
+    QUANT__TOKENS(tokens,
+        float last[QUANT__TILE];
+        float *y = a->y + (size_t)i * a->ldy;
+        f[i] = QUANT__N(mul)(f[i], QUANT__N(set)(a->scale));
+        if (a->rows == QUANT__TILE) {
+            QUANT__N(store)(y, f[i]);
+        } else {
+            QUANT__N(store)(last, f[i]);
+            QUANT_MEMCPY(y, last, a->rows * sizeof *y);
+        }
+    )
+}
+
+#if (defined(QUANT__IS_AVX512) || defined(QUANT__IS_AVX2)) && defined(__OPTIMIZE__)
+/* Instances for each type and number of tokens, so that accumulators stay in registers. */
+#define QUANT__INSTANCE(type, n) \
+    QUANT__TARGET static void QUANT__N(type##_##n)(const quant__tile *a) \
+    { QUANT__N(kernel)(a, QUANT_##type, n); }
+#if QUANT__MOST >= 12
+#define QUANT__MANY(type) QUANT__INSTANCE(type, 8) QUANT__INSTANCE(type, 12)
+#define QUANT__MANY_CASES(type) case 8: QUANT__N(type##_8)(a); break; \
+    case 12: QUANT__N(type##_12)(a); break;
+#else
+#define QUANT__MANY(type)
+#define QUANT__MANY_CASES(type)
+#endif
+#define QUANT__INSTANCES(type) \
+    QUANT__INSTANCE(type, 1) QUANT__INSTANCE(type, 2) QUANT__INSTANCE(type, 3) \
+    QUANT__INSTANCE(type, 4) QUANT__MANY(type) \
+    static void QUANT__N(type)(const quant__tile *a) \
+    { \
+        switch (a->tokens) { \
+        case 1: QUANT__N(type##_1)(a); break; \
+        case 2: QUANT__N(type##_2)(a); break; \
+        case 3: QUANT__N(type##_3)(a); break; \
+        case 4: QUANT__N(type##_4)(a); break; \
+        QUANT__MANY_CASES(type) \
+        default: break; \
+        } \
+    }
+QUANT__INSTANCES(Q4_0)
+QUANT__INSTANCES(Q4_1)
+QUANT__INSTANCES(Q5_0)
+QUANT__INSTANCES(Q5_1)
+QUANT__INSTANCES(Q8_0)
+QUANT__INSTANCES(IQ4_NL)
+QUANT__INSTANCES(MXFP4)
+
+QUANT__FN void QUANT__N(tile)(const quant__tile *a)
+{
+    switch (a->type) {
+    case QUANT_Q4_0: QUANT__N(Q4_0)(a); break;
+    case QUANT_Q4_1: QUANT__N(Q4_1)(a); break;
+    case QUANT_Q5_0: QUANT__N(Q5_0)(a); break;
+    case QUANT_Q5_1: QUANT__N(Q5_1)(a); break;
+    case QUANT_Q8_0: QUANT__N(Q8_0)(a); break;
+    case QUANT_IQ4_NL: QUANT__N(IQ4_NL)(a); break;
+    case QUANT_MXFP4: QUANT__N(MXFP4)(a); break;
+    default: break;
+    }
+}
+#undef QUANT__INSTANCE
+#undef QUANT__INSTANCES
+#undef QUANT__MANY
+#undef QUANT__MANY_CASES
+#else
+QUANT__TARGET QUANT__FN void QUANT__N(tile)(const quant__tile *a)
+{
+    QUANT__N(kernel)(a, a->type, a->tokens);
+}
+#endif
+#undef QUANT__STEP
+#undef QUANT__TOKENS4
+#undef QUANT__TOKENS
+#undef QUANT__N
+#undef QUANT__TARGET
+#undef QUANT__LANE
+#undef QUANT__FLIP
+#undef QUANT__MOST
+#endif /* QUANT__PASS */
+
 /* >>end -----------------------------------------------------------------------------------------*/
+#if defined(QUANT__PASS) && !defined(QUANT__SELF)
 #if defined(__clang__)
 #  pragma clang diagnostic push
 #  pragma clang diagnostic ignored "-Wignored-pragmas"
@@ -5951,8 +6702,16 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 #undef QUANT__ENCODER
 #undef QUANT__NONE
 #undef QUANT__MAP
-#endif /* QUANT_IMPLEMENTED */
-#endif /* QUANT_IMPLEMENTATION */
+#undef QUANT__PASS
+#undef QUANT__X86
+#undef QUANT__UNROLL
+#undef QUANT__AHEAD
+#undef QUANT__AHEAD1
+#ifdef QUANT__OWN_SELF
+#  undef QUANT__OWN_SELF
+#  undef QUANT_SELF
+#endif
+#endif /* QUANT__PASS */
 
 /*
  * MIT License

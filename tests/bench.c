@@ -1,10 +1,18 @@
 /* Speed figures: `make bench`, or build/bench [open|rates|quantize|formats].  Prints a table of
  * opening times, encoders, decoders and the quantize program end to end, beside what was asked for.
- * Nothing here fails on a slow machine; build/files holds the files that it makes. */
+ * Nothing here fails on a slow machine; build/files holds the files that it makes.
+ *
+ *   build/bench matmul [--type T,T|all] [--tokens M,M] [--threads N] [--rows R --cols C]
+ *                      [--isa scalar|avx2|avx512vnni] [--cold MB] [--seconds S]
+ *
+ * prints matrix products as a table of tab-separated values, after the limits of the machine. */
+#define _DEFAULT_SOURCE             /* madvise                                                   */
 #define QUANT_IMPLEMENTATION
 #include "../quant.h"
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -284,10 +292,313 @@ static void formats(void)
     }
 }
 
+/* --- matrix products ---------------------------------------------------------------------------*/
+enum { MAX_THREADS = 64, SAMPLES = 100, PEAK_LOOPS = 5000000, LIMIT_SIZE = 512 << 20 };
+
+/* What a thread does in a sample: `calls` products, each with the next copy of the weights; or a
+ * part of the limits. */
+typedef struct bench_job {
+    int what;                       /* 0: products, 1: read memory, 2: vpdpbusd                  */
+    const quant_matrix *copies;
+    size_t n_copies, first, calls, tokens, row0, row1;
+    const void *act;
+    float *y;
+    const uint8_t *p;
+    size_t bytes;
+    uint64_t sink;
+} bench_job;
+
+#if defined(__x86_64__) && defined(__GNUC__)
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+static uint64_t peak_loop(void)
+{
+    __m512i u = _mm512_set1_epi8(3), a = u, b = u, c = u, d = u, e = u, f = u, g = u, h = u, i = u,
+        j = u, k = u, l = u;
+    int n;
+    for (n = 0; n < PEAK_LOOPS; n++)        /* twelve chains; asm, so that nothing is optimized  */
+        __asm__ volatile(
+            "vpdpbusd %12, %12, %0\n\tvpdpbusd %12, %12, %1\n\tvpdpbusd %12, %12, %2\n\t"
+            "vpdpbusd %12, %12, %3\n\tvpdpbusd %12, %12, %4\n\tvpdpbusd %12, %12, %5\n\t"
+            "vpdpbusd %12, %12, %6\n\tvpdpbusd %12, %12, %7\n\tvpdpbusd %12, %12, %8\n\t"
+            "vpdpbusd %12, %12, %9\n\tvpdpbusd %12, %12, %10\n\tvpdpbusd %12, %12, %11"
+            : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(f), "+v"(g), "+v"(h), "+v"(i),
+              "+v"(j), "+v"(k), "+v"(l) : "v"(u));
+    return (uint64_t)_mm512_reduce_add_epi32(_mm512_add_epi32(a, l));
+}
+#else
+static uint64_t peak_loop(void) { return 0; }
+#endif
+
+static void *bench_thread(void *arg)
+{
+    bench_job *j = (bench_job *)arg;
+    size_t i;
+    if (j->what == 0) {
+        for (i = 0; i < j->calls; i++) {
+            const quant_matrix *w = &j->copies[(j->first + i) % j->n_copies];
+            quant_matmul(w, j->y, w->rows, j->act, j->tokens, j->row0, j->row1);
+        }
+    } else if (j->what == 1) {
+        const uint64_t *q = (const uint64_t *)(const void *)j->p;
+        uint64_t a = 0, b = 0, c = 0, d = 0;
+        for (i = 0; i + 8 <= j->bytes / 8; i += 8) {
+            __builtin_prefetch(q + i + 512);
+            a += q[i] + q[i + 1];
+            b += q[i + 2] + q[i + 3];
+            c += q[i + 4] + q[i + 5];
+            d += q[i + 6] + q[i + 7];
+        }
+        j->sink = a + b + c + d;
+    } else {
+        j->sink = peak_loop();
+    }
+    return NULL;
+}
+
+/* Seconds of one sample on all threads. */
+static double bench_sample(bench_job *jobs, int threads)
+{
+    pthread_t id[MAX_THREADS];
+    double t = now();
+    int i;
+    for (i = 1; i < threads; i++)
+        if (pthread_create(&id[i], NULL, bench_thread, &jobs[i])) die("thread");
+    bench_thread(&jobs[0]);
+    for (i = 1; i < threads; i++) pthread_join(id[i], NULL);
+    return now() - t;
+}
+
+typedef struct bench_options {
+    const char *types, *tokens;
+    int threads;
+    size_t rows, cols, cold;
+    quant_cpu cpu;
+    double seconds;
+} bench_options;
+
+/* One sample of GB/s of memory, or Gop/s of vpdpbusd (0 where there is none). */
+static double bench_limit(int what, const uint8_t *p, size_t size, int threads)
+{
+    bench_job jobs[MAX_THREADS];
+    double work;
+    int i;
+    if (what == 2 && !(quant_cpu_detect() & QUANT_CPU_AVX512VNNI)) return 0;
+    memset(jobs, 0, sizeof jobs);
+    for (i = 0; i < threads; i++) {
+        jobs[i].what = what;
+        jobs[i].bytes = size / (size_t)threads / 64 * 64;
+        jobs[i].p = p + (size_t)i * jobs[i].bytes;
+    }
+    work = what == 1 ? (double)size : 12.0 * 128 * PEAK_LOOPS * threads;
+    return work / bench_sample(jobs, threads) * 1e-9;
+}
+
+static double bench_limit_median(int what, const uint8_t *p, size_t size, int threads)
+{
+    double r[5];
+    int i;
+    for (i = 0; i < 5; i++) r[i] = bench_limit(what, p, size, threads);
+    return median(r, 5);
+}
+
+/* Relative error of a few rows and tokens against sums in double. */
+static double bench_error(quant_type t, const uint8_t *q, const float *x, const float *y,
+                          size_t rows, size_t cols, size_t tokens)
+{
+    float *w = (float *)malloc(cols * sizeof *w);
+    double err = 0, ref = 0;
+    size_t r, k, i;
+    if (!w) die("memory");
+    for (r = 0; r < rows && r < 64; r++) {
+        if (quant_to_f32(t, w, q + r * quant_row_size(t, cols), 1, cols)) die("decode");
+        for (k = 0; k < tokens && k < 4; k++) {
+            double sum = 0;
+            for (i = 0; i < cols; i++) sum += (double)w[i] * (double)x[k * cols + i];
+            err += (sum - (double)y[k * rows + r]) * (sum - (double)y[k * rows + r]);
+            ref += sum * sum;
+        }
+    }
+    free(w);
+    return sqrt(err / ref);
+}
+
+/* The weights: 64 rows of Gaussian numbers, encoded, over and over. */
+static uint8_t *bench_weights(quant_type t, size_t rows, size_t cols)
+{
+    size_t size = quant_row_size(t, cols), i;
+    float *x = (float *)malloc(64 * cols * sizeof *x);
+    uint8_t *q = (uint8_t *)malloc((rows + 64) * size);
+    uint32_t s = 1;
+    quant_encoder e;
+    if (!x || !q) die("memory");
+    for (i = 0; i < 64 * cols; i++) {
+        float sum = -6;
+        int k;
+        for (k = 0; k < 12; k++) sum += (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216;
+        x[i] = 0.02f * sum;
+    }
+    if (quant_encoder_init(&e, t, 0, NULL, 0)) die("encoder");
+    if (quant_from_f32(&e, q, x, 64, cols, NULL, NULL)) die("encode");
+    for (i = 64; i < rows; i += 64) memcpy(q + i * size, q, 64 * size);
+    free(x);
+    return q;
+}
+
+static void bench_product(const bench_options *o, quant_type t, size_t tokens, uint8_t *pool,
+                          size_t pool_size, const float *x)
+{
+    uint8_t *q = bench_weights(t, o->rows, o->cols);
+    size_t size = quant_row_size(t, o->cols) * o->rows, packed, n, i, step, calls;
+    quant_matrix m, *copies;
+    bench_job jobs[MAX_THREADS];
+    double times[SAMPLES], reads[SAMPLES], peaks[SAMPLES], end, us, gb, peak, one;
+    double work = 2.0 * (double)tokens * (double)o->rows * (double)o->cols;
+    float *y = (float *)malloc(tokens * o->rows * sizeof *y);
+    void *act;
+    int k;
+    if (quant_matrix_init(&m, t, q, o->rows, o->cols, o->cpu)) die("matrix");
+    packed = quant_matrix_pack_size(&m);
+    if (!packed) memcpy(pool, q, size);
+    else if (quant_matrix_pack(&m, &m, pool, pool_size)) die("pack");
+    else size = packed;
+    n = o->cold * 1000000 / size + 1;
+    copies = (quant_matrix *)malloc(n * sizeof *copies);
+    act = malloc(quant_act_size(&m, tokens) + 64);
+    if (!copies || !act || !y) die("memory");
+    for (i = 0; i < n; i++) {
+        copies[i] = m;
+        copies[i].data = pool + i * ((size + 63) / 64 * 64);
+        if (i) memcpy(pool + i * ((size + 63) / 64 * 64), pool, size);
+    }
+    quant_act(&m, act, x, o->cols, tokens);
+    step = quant_matrix_row_step(&m);
+    memset(jobs, 0, sizeof jobs);
+    for (k = 0; k < o->threads; k++) {
+        size_t tiles = (o->rows + step - 1) / step;
+        jobs[k].copies = copies;
+        jobs[k].n_copies = n;
+        jobs[k].tokens = tokens;
+        jobs[k].act = act;
+        jobs[k].y = y;
+        jobs[k].row0 = tiles * (size_t)k / (size_t)o->threads * step;
+        jobs[k].row1 = tiles * ((size_t)k + 1) / (size_t)o->threads * step;
+        if (jobs[k].row1 > o->rows) jobs[k].row1 = o->rows;
+        jobs[k].calls = 1;
+    }
+    one = bench_sample(jobs, o->threads);               /* a sample takes about 20 ms            */
+    calls = one < 0.02 ? (size_t)(0.02 / one) + 1 : 1;
+    end = now() + o->seconds;
+    for (i = 0; i < SAMPLES && (i < 3 || now() < end); i++) {
+        for (k = 0; k < o->threads; k++) {
+            jobs[k].first = (jobs[k].first + jobs[k].calls) % n;
+            jobs[k].calls = calls;
+        }
+        times[i] = bench_sample(jobs, o->threads) / (double)calls;
+        /* fractions of limits measured at once: the load of a shared machine cancels out       */
+        reads[i] = (double)size * 1e-9 / times[i]
+                 / bench_limit(1, pool + pool_size, LIMIT_SIZE, o->threads);
+        peak = bench_limit(2, NULL, 0, o->threads);
+        peaks[i] = peak > 0 ? work * 1e-9 / times[i] / peak : 0;
+    }
+    us = 1e6 * median(times, (int)i);
+    gb = (double)size * 1e-3 / us;
+    printf("%s\t%s\t%d\t%d\t%.1f\t%.2f\t%.2f\t%.3f\t%.1f\t%.3f\t%.2e\n", quant_type_name(t),
+           packed ? quant_cpu_name(m.cpu) : "portable", (int)tokens, o->threads, us,
+           1e-3 * (double)o->rows * (double)o->cols / us, gb, median(reads, (int)i),
+           work * 1e-3 / us, median(peaks, (int)i),
+           bench_error(t, q, x, y, o->rows, o->cols, tokens));
+    fflush(stdout);
+    free(q);
+    free(copies);
+    free(act);
+    free(y);
+}
+
+/* Is name in the comma-separated list? */
+static int listed(const char *list, const char *name)
+{
+    size_t n = strlen(name);
+    const char *p = list;
+    if (strcmp(list, "all") == 0) return 1;
+    for (; (p = strstr(p, name)) != NULL; p++)
+        if ((p == list || p[-1] == ',') && (p[n] == 0 || p[n] == ',')) return 1;
+    return 0;
+}
+
+static void products(const bench_options *o)
+{
+    size_t huge = (size_t)2 << 20, one = o->rows * o->cols * 4 + huge, i, most = 1;
+    size_t size = (o->cold * 1000000 + 2 * one) / huge * huge, all = size + LIMIT_SIZE + huge;
+    uint8_t *map = (uint8_t *)mmap(NULL, all, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *pool;
+    const char *p;
+    float *x;
+    uint32_t s = 7;
+    quant_type t;
+    if (map == MAP_FAILED) die("memory");
+    pool = map + (huge - (size_t)((uintptr_t)map % huge)) % huge;
+    madvise(pool, size + LIMIT_SIZE, MADV_HUGEPAGE);
+    memset(pool, 1, size + LIMIT_SIZE);     /* the weights; what the memory limit is read from   */
+    for (p = o->tokens; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
+        if ((size_t)atol(p) > most) most = (size_t)atol(p);
+    x = (float *)malloc(most * o->cols * sizeof *x);
+    if (!x) die("memory");
+    for (i = 0; i < most * o->cols; i++) {
+        int k;
+        for (x[i] = -6, k = 0; k < 12; k++)
+            x[i] += (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216;
+    }
+    printf("# DRAM read, 2 MiB pages and prefetch, %d threads: %.2f GB/s\n", o->threads,
+           bench_limit_median(1, pool + size, LIMIT_SIZE, o->threads));
+    printf("# vpdpbusd, zmm, %d threads: %.0f Gop/s (fractions: medians of ratios to limits "
+           "measured after each sample)\n", o->threads, bench_limit_median(2, NULL, 0, o->threads));
+    printf("type\tisa\ttokens\tthreads\tus\tgw_s\tgb_s\tfrac_dram\tgflops\tfrac_peak\trel_err\n");
+    for (t = 0; t < QUANT_TYPE_COUNT; t++) {
+        const quant_type_info *info = quant_type_get(t);
+        if (!listed(o->types, info->name) || o->cols % (info->block_len ? info->block_len : 1)
+            || (info->flags & (QUANT_TF_DECODE | QUANT_TF_ENCODE | QUANT_TF_NEEDS_IMPORTANCE))
+               != (QUANT_TF_DECODE | QUANT_TF_ENCODE)) continue;
+        for (p = o->tokens; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
+            if (atol(p) > 0) bench_product(o, t, (size_t)atol(p), pool, size, x);
+    }
+    free(x);
+    munmap(map, all);
+}
+
+static int matmul_main(int argc, char **argv)
+{
+    bench_options o = { "Q4_0,Q4_1,Q5_0,Q5_1,Q8_0,IQ4_NL,MXFP4", "1,8,512", 1, 4096, 4096, 700, 0,
+                        0.5 };
+    int i;
+    o.cpu = quant_cpu_detect();
+    for (i = 0; i + 1 < argc; i += 2) {
+        const char *k = argv[i], *v = argv[i + 1];
+        if (strcmp(k, "--type") == 0) o.types = v;
+        else if (strcmp(k, "--tokens") == 0) o.tokens = v;
+        else if (strcmp(k, "--threads") == 0) o.threads = atoi(v);
+        else if (strcmp(k, "--rows") == 0) o.rows = (size_t)atol(v);
+        else if (strcmp(k, "--cols") == 0) o.cols = (size_t)atol(v);
+        else if (strcmp(k, "--cold") == 0) o.cold = (size_t)atol(v);
+        else if (strcmp(k, "--seconds") == 0) o.seconds = atof(v);
+        else if (strcmp(k, "--isa") == 0) {
+            for (o.cpu = 4; o.cpu > 0; o.cpu >>= 1)
+                if (strcmp(quant_cpu_name(o.cpu), v) == 0) break;
+        } else break;
+    }
+    if (i < argc || o.threads < 1 || o.threads > MAX_THREADS || !o.rows || !o.cols) {
+        fprintf(stderr, "usage: bench matmul [--type T,T|all] [--tokens M,M] [--threads N] "
+                "[--rows R --cols C] [--isa I] [--cold MB] [--seconds S]\n");
+        return 1;
+    }
+    products(&o);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "all";
     int all = strcmp(what, "all") == 0, known = all;
+    if (strcmp(what, "matmul") == 0) return matmul_main(argc - 2, argv + 2);
     if (system("mkdir -p build/files")) die("build/files");
     if (all || strcmp(what, "open") == 0) {
         known = 1;
@@ -312,6 +623,6 @@ int main(int argc, char **argv)
         known = 1;
         formats();
     }
-    if (!known) fprintf(stderr, "usage: bench [all|open|rates|quantize|formats]\n");
+    if (!known) fprintf(stderr, "usage: bench [all|open|rates|quantize|formats|matmul ...]\n");
     return !known;
 }

@@ -106,8 +106,14 @@ int main(void) { return quant_type_find("Q4_K") == QUANT_Q4_K ? 0 : 1; }
 END
 mkdir -p $out/third_party
 cp quant.h $out/third_party/weights.h
-check "renamed file, two translation units" sh -c "gcc -I$out $out/two_a.c $out/two_b.c \
+check "renamed file, two translation units" sh -c "gcc -I$out '-DQUANT_SELF=\"weights.h\"' \
+    $out/two_a.c $out/two_b.c -o $out/two && $out/two"
+check "renamed file, QUANT_NO_SIMD" sh -c "gcc -I$out -DQUANT_NO_SIMD $out/two_a.c $out/two_b.c \
     -o $out/two && $out/two"
+if [ "$(uname -m)" = x86_64 ]; then
+    check "renamed file without QUANT_SELF says so" sh -c "! gcc -I$out -c $out/two_a.c \
+        -o $out/a.o 2>$out/err && grep -q 'define QUANT_SELF' $out/err"
+fi
 cat >$out/static.c <<'END'
 #define QUANT_STATIC
 #define QUANT_IMPLEMENTATION
@@ -142,6 +148,7 @@ option -DQUANT_NO_ENCODE 'quant__encode|quant__search|quant_from_f32'
 option -DQUANT_NO_GGUF 'gguf|imatrix|quant_set|quant_mix|mmap|malloc'
 option -DQUANT_NO_GGUF_WRITE 'gguf_(begin|put|header|write|end)'
 option -DQUANT_NO_MMAP 'mmap'
+option -DQUANT_NO_SIMD 'avx'
 option -DQUANT_NO_STDIO 'mmap|fopen|fread|open_file'
 check "QUANT_NO_STRINGS has no texts" sh -c "gcc -O2 -DQUANT_NO_STRINGS -c quant.c -o $out/a.o && \
     ! strings $out/a.o | grep -E 'too short|not a valid|is not'"
