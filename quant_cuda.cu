@@ -44,7 +44,11 @@
 #include <string.h>
 
 /* ---- sizes of the packed form ----------------------------------------------------------------*/
-enum { Q_TILE = 32, Q_TILE_BYTES = 512, Q_UNIT = 4 /* tiles of a unit: 128 columns */ };
+enum {
+    Q_TILE_BYTES = 512,
+    Q_UNIT = 4,                     /* tiles of a unit of work: 128 columns                      */
+    Q_STAGES = 3                    /* units of the ring in shared memory                        */
+};
 
 /* Bytes of a record of one row tile and one group. */
 static __host__ __device__ constexpr uint32_t record_bytes(uint32_t zero)
@@ -155,7 +159,8 @@ static __device__ __forceinline__ float2 cluster_load(const float *p, uint32_t r
     float2 v = {0, 0};
 #if __CUDA_ARCH__ >= 900
     uint32_t a;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(a) : "r"(smem_address(p)), "r"(rank));
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+                 : "=r"(a) : "r"(smem_address(p)), "r"(rank));
     asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(a)
                  : "memory");
 #endif
@@ -241,19 +246,18 @@ template <int BF> static __device__ __forceinline__ void store_pair(void *y, siz
 }
 
 /* How the tensor-core kernel treats the scales, by the number of 8-token tiles NT.
- *   few tokens: mma takes the bare nibbles: as half floats they are denormals q 2^-24, which the
- *     tensor cores multiply exactly (2^24 goes into the last factor), as bfloat16 128 + q.  One more
- *     mma with ones gives the sums of x that zero points and offsets multiply.  fp32 scales.
- *   more tokens: that mma would cost too much: q - zero is formed exactly before the product.
- *   8 tiles: two sets of accumulators would not fit; the scale goes into the weights, too.
+ *   Up to 4 tiles: q - zero is formed exactly, in half floats or bfloat16, before the product; sums
+ *     of a group are multiplied by their scale in fp32.
+ *   OFFSET: mma takes the bare nibbles: as half floats they are denormals q 2^-24, which the tensor
+ *     cores multiply exactly (2^24 goes into the last factor), as bfloat16 128 + q.  One more mma
+ *     with ones gives the sums of x that the offsets multiply.
+ *   8 tiles: two sets of accumulators would not fit; the scale goes into the weights.
  * Half floats have room for a nibble at bit 4 as well, which saves shifts: rows g + 8 are then 16
  * times too large and their scales divided by 16 (`high`). */
 template <int BF, int NT, int ZM> struct policy {
     static constexpr bool high = !BF;
     static constexpr bool in_weights = NT >= 8 && !BF;
-    static constexpr bool ones = !in_weights && (NT <= 2 || ZM == QUANT_CUDA_OFFSET);
-    static constexpr int stages = NT == 4 ? 4 : 3;
-    static constexpr int max_threads = NT == 1 ? 512 : 256;
+    static constexpr bool ones = !in_weights && ZM == QUANT_CUDA_OFFSET;
 };
 
 /* Scales of the four rows of a lane (g, g + 8, g + 16, g + 24) in the form its policy wants. */
@@ -466,12 +470,12 @@ static __device__ __forceinline__ void finish(const quant__job &j, float (&total
 
 /* Tensor cores, compute capability 8.0 and up.  Grid: x row blocks * splits, z blocks of NT * 8
  * tokens.  Dynamic shared memory: ring_bytes(), see plan. */
-template <int BF, int NT, int ZM, int TPG>
-__global__ void __launch_bounds__((policy<BF, NT, ZM>::max_threads), 2)
+template <int BF, int NT, int ZM, int TPG, int WARPS>
+__global__ void __launch_bounds__(WARPS * 32, WARPS == 16 ? 1 : NT == 1 ? 4 : 2)
 quant__mma_kernel(const __grid_constant__ quant__job j)
 {
     typedef policy<BF, NT, ZM> P;
-    constexpr int ST = P::stages;
+    constexpr int ST = Q_STAGES;
     extern __shared__ __align__(128) uint8_t smem[];
     const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const uint32_t wr = warp % j.wr, wk = warp / j.wr;
@@ -645,8 +649,6 @@ struct quant__plan {
     size_t shared;                  /* bytes of dynamic shared memory                            */
 };
 
-static uint32_t stages_of(uint32_t nt) { return nt == 4 ? 4 : 3; }
-
 /* Bytes of shared memory: the ring, or the partial sums that take its place. */
 static size_t shared_bytes(const quant__plan &p, const quant_cuda_matrix *w, size_t tokens)
 {
@@ -654,7 +656,7 @@ static size_t shared_bytes(const quant__plan &p, const quant_cuda_matrix *w, siz
     size_t unit_recs = w->group ? 128 / w->group : 1;
     size_t stage = p.wr * (Q_UNIT * Q_TILE_BYTES + unit_recs * record_bytes(w->zero))
                    + (p.nt == 1 ? mt : p.nt * 8) * 256;
-    size_t ring = p.wk * stages_of(p.nt) * stage, part = p.wk * mt * (p.wr * 32 + 4) * 4;
+    size_t ring = p.wk * Q_STAGES * stage, part = p.wk * mt * (p.wr * 32 + 4) * 4;
     return ring > part ? ring : part;
 }
 
@@ -678,19 +680,32 @@ static size_t plan_workspace(const quant__plan &p, const quant_cuda_matrix *w, s
                                            * (p.wr * 32) * (p.nt * 8) * sizeof(float);
 }
 
-/* The fastest shapes of block by the number of tokens and of row tiles, measured on an H200 (132
- * multiprocessors) with cuda_bench sweep; more row tiles than the last row of a number of tokens
- * names take that row.  Row tiles count per 132 multiprocessors. */
+/* The fastest shapes of block for up to so many tokens and row tiles, measured on an H200 (132
+ * multiprocessors) with cuda_bench sweep; other devices count their row tiles per 132.  The last
+ * row of each number of tokens has row_tiles ~0u. */
 static const struct { uint32_t tokens, row_tiles, nt, wr, wk, splits; } measured[] = {
-    {1, 132, 1, 1, 16, 1}, {1, 320, 1, 1, 16, 1}, {1, ~0u, 1, 1, 8, 1},
-    {2, 132, 1, 1, 16, 1}, {2, 320, 1, 2, 8, 1}, {2, ~0u, 1, 1, 8, 1},
-    {8, 132, 1, 1, 16, 1}, {8, 320, 1, 2, 8, 1}, {8, ~0u, 1, 2, 4, 1},
-    {16, 132, 2, 1, 8, 1}, {16, 320, 2, 2, 4, 2}, {16, 800, 2, 2, 4, 1}, {16, ~0u, 2, 4, 2, 1},
-    {32, 132, 4, 2, 4, 2}, {32, 320, 4, 2, 4, 1}, {32, 500, 4, 4, 2, 1}, {32, 800, 4, 4, 1, 2},
-    {32, ~0u, 4, 8, 1, 2},
-    {64, 132, 4, 2, 4, 1}, {64, 320, 8, 4, 2, 2}, {64, 500, 4, 4, 1, 2}, {64, 800, 4, 4, 1, 1},
-    {64, ~0u, 8, 4, 2, 1},
-    {128, 132, 4, 2, 4, 1}, {~0u, ~0u, 8, 4, 2, 1}};
+    {2, 132, 1, 1, 12, 1}, {2, 320, 1, 2, 8, 1}, {2, 800, 1, 3, 4, 1}, {2, ~0u, 1, 1, 8, 1},
+    {8, 132, 1, 1, 12, 1}, {8, 320, 1, 2, 8, 1}, {8, 800, 1, 3, 4, 1}, {8, ~0u, 1, 4, 3, 1},
+    {16, 132, 2, 1, 8, 1}, {16, 320, 2, 4, 4, 2}, {16, 500, 2, 3, 4, 1}, {16, 800, 2, 6, 2, 1},
+    {16, ~0u, 2, 4, 2, 1},
+    {32, 132, 4, 2, 4, 2}, {32, 320, 4, 2, 3, 2}, {32, 500, 4, 3, 2, 2}, {32, 800, 4, 3, 2, 1},
+    {32, ~0u, 4, 4, 2, 1},
+    {64, 132, 4, 2, 4, 1}, {64, 320, 8, 4, 2, 2}, {64, 500, 4, 3, 2, 1}, {64, 800, 8, 6, 1, 2},
+    {64, ~0u, 8, 7, 1, 2},
+    {128, 132, 4, 2, 3, 1}, {128, 320, 8, 4, 2, 1}, {128, 500, 8, 6, 1, 2}, {128, 800, 8, 6, 1, 1},
+    {128, ~0u, 8, 7, 1, 1},
+    {~0u, 320, 8, 4, 2, 1}, {~0u, 800, 8, 6, 1, 1}, {~0u, ~0u, 8, 7, 1, 1}};
+
+/* Shared memory to ask for.  A grid that fits the device once gets more than half of it: were there
+ * room for two blocks, those of a product that overlaps with the one before it would not spread
+ * evenly, and a multiprocessor with two blocks of one product takes twice as long. */
+static size_t plan_shared(const quant__plan &p, const quant_cuda_device *gpu,
+                          const quant_cuda_matrix *w, size_t tokens)
+{
+    size_t need = shared_bytes(p, w, tokens), half = gpu->shared / 2 + 1024;
+    bool once = plan_rows(p, w) * plan_tokens(p, tokens) * p.splits <= gpu->sms;
+    return once && p.wr * p.wk > 8 && need < half ? half : need;
+}
 
 static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
                              size_t tokens, quant_type act)
@@ -701,8 +716,7 @@ static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matr
     size_t i = 0;
     if (gpu->capability < 80 || gpu->flags & QUANT_CUDA_PLAIN) return p;
     while (tokens > measured[i].tokens && measured[i].tokens != ~0u) i++;
-    while (tiles > measured[i].row_tiles && measured[i].row_tiles != ~0u
-           && measured[i].tokens == measured[i + 1].tokens) i++;
+    while (tiles > measured[i].row_tiles && measured[i].row_tiles != ~0u) i++;
     p.nt = measured[i].nt;
     p.wr = measured[i].wr;
     p.wk = measured[i].wk;
@@ -715,7 +729,7 @@ static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matr
     while (p.wr > 1 && shared_bytes(p, w, tokens) + 1024 > gpu->shared) p.wr /= 2;
     if (plan_rows(p, w) * plan_tokens(p, tokens) > Q_COUNTERS) p.splits = 1;
     p.cluster = gpu->capability >= 90 && p.splits > 1;
-    p.shared = shared_bytes(p, w, tokens);
+    p.shared = plan_shared(p, gpu, w, tokens);
     return p;
 }
 
@@ -731,21 +745,23 @@ static quant_result fail(quant_error *e, quant_result code, uint64_t where, cons
     return code;
 }
 
-template <int BF, int NT, int TPG> static const void *mma_kernel(uint32_t zero)
+template <int BF, int NT, int TPG, int WARPS> static const void *mma_kernel(uint32_t zero)
 {
     if (zero == QUANT_CUDA_SYMMETRIC)
-        return (const void *)quant__mma_kernel<BF, NT, QUANT_CUDA_SYMMETRIC, TPG>;
+        return (const void *)quant__mma_kernel<BF, NT, QUANT_CUDA_SYMMETRIC, TPG, WARPS>;
     if (zero == QUANT_CUDA_ZERO_POINT)
-        return (const void *)quant__mma_kernel<BF, NT, QUANT_CUDA_ZERO_POINT, TPG>;
-    return (const void *)quant__mma_kernel<BF, NT, QUANT_CUDA_OFFSET, TPG>;
+        return (const void *)quant__mma_kernel<BF, NT, QUANT_CUDA_ZERO_POINT, TPG, WARPS>;
+    return (const void *)quant__mma_kernel<BF, NT, QUANT_CUDA_OFFSET, TPG, WARPS>;
 }
 
-template <int BF, int TPG> static const void *mma_kernel_for(uint32_t nt, uint32_t zero)
+template <int BF, int TPG> static const void *mma_kernel_for(const quant__plan &p, uint32_t zero)
 {
-    if (nt == 1) return mma_kernel<BF, 1, TPG>(zero);
-    if (nt == 2) return mma_kernel<BF, 2, TPG>(zero);
-    if (nt == 4) return mma_kernel<BF, 4, TPG>(zero);
-    return BF ? NULL : mma_kernel<0, 8, TPG>(zero);
+    if (p.nt == 1 && p.wr * p.wk > 8) return mma_kernel<BF, 1, TPG, 16>(zero);
+    if (p.nt == 1) return mma_kernel<BF, 1, TPG, 8>(zero);
+    if (p.nt == 2 && p.wr * p.wk > 8) return mma_kernel<BF, 2, TPG, 16>(zero);
+    if (p.nt == 2) return mma_kernel<BF, 2, TPG, 8>(zero);
+    if (p.nt == 4) return mma_kernel<BF, 4, TPG, 8>(zero);
+    return BF ? NULL : mma_kernel<0, 8, TPG, 8>(zero);
 }
 
 /* TPG 4: groups of 128 and whole columns, which have one record for each unit */
@@ -754,8 +770,8 @@ static const void *find_kernel(const quant__plan &p, const quant_cuda_matrix *w,
     bool bf = act == QUANT_BF16, big = w->group == 0 || w->group == 128;
     if (p.nt == 0)
         return bf ? (const void *)quant__plain_kernel<1> : (const void *)quant__plain_kernel<0>;
-    if (bf) return big ? mma_kernel_for<1, 4>(p.nt, w->zero) : mma_kernel_for<1, 0>(p.nt, w->zero);
-    return big ? mma_kernel_for<0, 4>(p.nt, w->zero) : mma_kernel_for<0, 0>(p.nt, w->zero);
+    if (bf) return big ? mma_kernel_for<1, 4>(p, w->zero) : mma_kernel_for<1, 0>(p, w->zero);
+    return big ? mma_kernel_for<0, 4>(p, w->zero) : mma_kernel_for<0, 0>(p, w->zero);
 }
 
 static void fill_job(quant__job *j, const quant__plan &p, const quant_cuda_matrix *w, void *y,
@@ -844,7 +860,8 @@ quant_result quant_cuda_query(quant_cuda_device *gpu, quant_error *err)
     if (!gpu) return fail(err, QUANT_E_ARG, 0, "gpu is NULL");
     memset(gpu, 0, sizeof *gpu);
     e = cudaGetDevice(&device);
-    for (i = 0; i < 5 && e == cudaSuccess; i++) e = cudaDeviceGetAttribute(&v[i], wanted[i], device);
+    for (i = 0; i < 5 && e == cudaSuccess; i++)
+        e = cudaDeviceGetAttribute(&v[i], wanted[i], device);
     if (e == cudaSuccess) e = cudaMemGetInfo(&free_bytes, &gpu->memory);
     if (e != cudaSuccess) {
         (void)cudaGetLastError();       /* the next CUDA call should not report ours           */
@@ -948,7 +965,8 @@ static void get_nibbles(uint8_t *q, const quant_cuda_source *s, size_t row, size
         break;
     case QUANT_CUDA_AWQ_GEMM:
         for (i = 0; i < 32; i++)
-            q[i] = get32(words + (col + i) * (s->rows / 8) + row / 8) >> 4 * awq_place[row & 7] & 15;
+            q[i] = get32(words + (col + i) * (s->rows / 8) + row / 8)
+                   >> 4 * awq_place[row & 7] & 15;
         break;
     default:
         for (i = 0; i < 32; i++)

@@ -174,21 +174,22 @@ static void sweep(const shape &s, void *y, const void *x, size_t m, quant_type a
 {
     struct result { double us; quant__plan p; };
     std::vector<result> all;
-    for (uint32_t nt = m <= 8 ? 1 : m <= 16 ? 2 : 4; nt <= (m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 : 8);
-         nt *= 2)
-        for (uint32_t wr = 1; wr <= 8; wr *= 2)
-            for (uint32_t wk = 1; wk * wr <= 16; wk *= 2)
-                for (uint32_t splits = 1; splits <= 8; splits += 1 + (splits > 3))
+    const uint32_t nt0 = m <= 8 ? 1 : m <= 16 ? 2 : 4, nt1 = m <= 16 ? nt0 : m <= 32 ? 4 : 8;
+    for (uint32_t nt = nt0; nt <= nt1; nt *= 2)
+        for (uint32_t wr = 1; wr <= 16; wr += wr < 8 ? 1 : 8)
+            for (uint32_t wk = 1; wk * wr <= 16; wk++)
+                for (uint32_t splits = 1; splits <= 4; splits++)
                     for (uint32_t cluster = 0; cluster < 2; cluster++) {
                         quant__plan p = {nt, wr, wk, splits, cluster, 0};
                         uint32_t warps = wr * wk;
-                        if (warps < 4 || warps > (nt == 1 ? 16 : 8)) continue;
+                        if (warps < 5 || warps > (nt <= 2 ? 16u : 8u)) continue;
                         if ((splits > 1) != cluster) continue;
                         if (nt == 8 && act == QUANT_BF16) continue;
-                        p.shared = shared_bytes(p, &s.w, m);
+                        p.shared = plan_shared(p, &gpu, &s.w, m);
                         if (p.shared + 1024 > gpu.shared) continue;
                         size_t blocks = plan_rows(p, &s.w) * plan_tokens(p, m) * splits;
-                        if (blocks < gpu.sms / 2 || (splits > 1 && blocks > 6 * gpu.sms)) continue;
+                        if (blocks < gpu.sms * 3 / 4 || (splits > 1 && blocks > 3 * gpu.sms))
+                            continue;
                         result r = {time_plan(s, p, y, x, m, act, space, 2 * read_us, 3), p};
                         all.push_back(r);
                     }
