@@ -21,6 +21,7 @@ help:
 	@echo 'make matrix    compilers, standards, options, cross builds, flash sizes'
 	@echo 'make sanitize  the tests under address, undefined, memory and thread sanitizers'
 	@echo 'make fuzz      fuzz targets, SECONDS_EACH=60'
+	@echo 'make cuda      quant_cuda.cu, its tests and benchmark, where nvcc is installed'
 	@echo 'make map       check the map at the top of quant.h'
 
 $(B):
@@ -65,6 +66,29 @@ map: | $(B)
 	@sed -n 's/^\/\* \(>>[a-z-]*\).*/\1/p' quant.h > $(B)/map.have
 	@diff $(B)/map.want $(B)/map.have && echo "map: `wc -l < $(B)/map.have` sections"
 
+# sm_80, sm_90a and PTX for what comes after.  The example links the library as a user would.
+NVCC ?= nvcc
+NVCCFLAGS ?= -O3 -std=c++17 -Xcompiler -Wall,-Wextra
+ARCHS = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
+    -gencode arch=compute_80,code=compute_80
+cuda: | $(B)
+	@if command -v $(NVCC) >/dev/null 2>&1; then \
+	    $(MAKE) --no-print-directory $(B)/quant_cuda.o $(B)/cuda_test $(B)/cuda_bench \
+	        $(B)/cuda_matmul && $(B)/cuda_test; \
+	else echo 'SKIPPED: no $(NVCC), quant_cuda.cu was not compiled'; fi
+
+$(B)/quant_cuda.o: quant_cuda.cu quant.h | $(B)
+	$(NVCC) $(NVCCFLAGS) $(ARCHS) -c $< -o $@
+
+$(B)/cuda_test: tests/cuda_test.cu quant_cuda.cu quant.h | $(B)
+	$(NVCC) $(NVCCFLAGS) $(ARCHS) $< -o $@
+
+$(B)/cuda_bench: tests/cuda_bench.cu quant_cuda.cu quant.h | $(B)
+	$(NVCC) $(NVCCFLAGS) $(ARCHS) $< -lcublas -o $@
+
+$(B)/cuda_matmul: examples/cuda_matmul.cu $(B)/quant_cuda.o $(B)/quant.o
+	$(NVCC) $(NVCCFLAGS) $(ARCHS) $^ -o $@
+
 # The same tests in builds of their own.  clang 14's memory sanitizer does not know fstat, hence no
 # mmap and no programs there.  Thread sanitizer: the programs with several threads.
 sanitize:
@@ -95,4 +119,4 @@ fuzz: | $(B)
 clean:
 	rm -rf $(B)
 
-.PHONY: all help test demo bench matrix map sanitize fuzz clean
+.PHONY: all help test demo bench cuda matrix map sanitize fuzz clean

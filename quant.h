@@ -57,6 +57,7 @@
  *   QUANT_NO_ENCODE        decoders only                                    imatrix, split, mix
  *   QUANT_NO_IQ            no IQ1/IQ2/IQ3 (saves 9 KiB of codebooks)
  *   QUANT_NO_STRINGS       error texts become ""
+ *   QUANT_CUDA             declare what quant_cuda.cu offers (compiled by nvcc, linked apart)
  *   QUANT_NO_MMAP          open_file always reads through stdio
  *   QUANT_NO_SIMD          scalar kernels only
  *   QUANT_SELF             the name by which this file can include itself, "quant.h"
@@ -71,7 +72,7 @@
  *   >>matmul     matrix products               >>gguf-read  open files
  *   >>gguf-write write files                   >>imatrix    importance files
  *   >>split      models in several files       >>mix        types for a whole model
- *   >>impl       the implementation starts
+ *   >>cuda       products on NVIDIA GPUs       >>impl       the implementation starts
  *   >>platform   compiler, libc, hooks         >>detect     instruction sets
  *   >>float      half floats, little-endian loads
  *   >>checked    overflow-checked sizes        >>text       error texts
@@ -679,6 +680,117 @@ QUANT_API quant_type quant_mix_fallback(quant_type t, uint64_t cols);
 /* 1 if llama.cpp refuses to make this tensor of this type without importance. */
 QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name);
 #endif /* QUANT_NO_GGUF */
+
+#ifdef QUANT_CUDA
+/* >>cuda ----------------------------------------------------------------------------------------
+ * Products with 4-bit weights on an NVIDIA GPU: quant_cuda.cu, compiled by nvcc, linked as C.
+ *     Y [tokens x rows] = factor * X [tokens x cols] W [rows x cols]^T
+ * X and Y are both half floats or both bfloat16, sums are fp32.
+ *
+ *   quant_cuda_query(&gpu, &err);                         once for each device
+ *   quant_cuda_matrix_init(&w, &source, &err);            host: checks, sizes
+ *   quant_cuda_pack(host, &w, &source, &err);             host [w.size] bytes
+ *   cudaMemcpy(device, host, w.size, ...); w.data = device;
+ *   cudaMemset(space, 0, quant_cuda_workspace_size(&gpu, &w));        once, not for each call
+ *   quant_cuda_matmul(&gpu, &w, y, ldy, x, ldx, tokens, QUANT_F16, space, size, stream, &err);
+ *
+ * Nothing is allocated and no global state is kept: calls may come from several threads, for
+ * several devices and streams (a workspace serves one stream at a time), and into a CUDA graph.
+ * The same call gives the same bytes, from run to run and on every device of the same model.
+ *
+ * Limits: cols is a multiple of 32, rows a multiple of 8, tokens any number.  Types: GPTQ int4
+ * (v1 and v2, no act-order), AWQ "gemm" int4, GGUF Q4_0, Q4_1, Q4_K.  Other types: E_TYPE. */
+enum {                              /* quant_cuda_source.format                                  */
+    QUANT_CUDA_GGUF = 0,            /* data: rows of `type` as in a GGUF file                    */
+    QUANT_CUDA_GPTQ_V1,             /* data: qweight i32 [cols / 8][rows], low nibble first;     */
+                                    /* zeros: qzeros i32 [groups][rows / 8], zero point - 1      */
+    QUANT_CUDA_GPTQ_V2,             /* the same with zeros as they are                           */
+    QUANT_CUDA_AWQ_GEMM,            /* qweight i32 [cols][rows / 8], qzeros [groups][rows / 8],  */
+                                    /* nibble i of a word is row 0 2 4 6 1 3 5 7 [i]             */
+    QUANT_CUDA_FORMAT_COUNT
+};
+
+/* A matrix in host memory.  Little-endian, aligned to 4 bytes (GGUF: any alignment). */
+typedef struct quant_cuda_source {
+    uint32_t        format;         /* QUANT_CUDA_GGUF ...                                       */
+    quant_type      type;           /* GGUF only                                                 */
+    size_t          rows, cols;     /* output and input features                                 */
+    size_t          group;          /* weights of a scale: 32, 64, 128; 0: the whole column.
+                                       Not read for GGUF                                       */
+    const void     *data;
+    const uint16_t *scales;         /* fp16 [groups][rows], groups = cols / group rounded up;
+                                       not read for GGUF                                       */
+    const uint32_t *zeros;          /* NULL: the zero point is 8                                 */
+    const uint32_t *g_idx;          /* NULL, or [cols] the group of each column.  Only c / group
+                                       is supported yet: act-order gives E_TYPE                  */
+} quant_cuda_source;
+
+enum {                              /* quant_cuda_matrix.zero: what a nibble q stands for        */
+    QUANT_CUDA_SYMMETRIC = 0,       /* scale (q - 8)                                             */
+    QUANT_CUDA_ZERO_POINT,          /* scale (q - zero), zero 0..15                              */
+    QUANT_CUDA_OFFSET               /* scale q + offset                                          */
+};
+
+/* Made by quant_cuda_matrix_init; only `data` and `factor` are the caller's to change. */
+typedef struct quant_cuda_matrix {
+    uint32_t    zero;               /* QUANT_CUDA_SYMMETRIC ...                                  */
+    uint32_t    group;              /* 32, 64 or 128; 0: the whole column                        */
+    size_t      rows, cols;
+    size_t      size;               /* bytes of the packed form, host and device                 */
+    float       factor;             /* of all weights                                            */
+    const void *data;               /* borrowed: the packed form in device memory, aligned to
+                                       256 (as cudaMalloc gives); NULL after _init             */
+} quant_cuda_matrix;
+
+enum {                              /* quant_cuda_device.flags                                   */
+    /* A product starts to read its weights while the kernel before it on the stream still runs
+     * (programmatic dependent launch, compute capability 9.0 and up).  Only for weights that no
+     * kernel on that stream has just written. */
+    QUANT_CUDA_OVERLAP = 1,
+    QUANT_CUDA_PLAIN   = 2          /* use the kernel that runs on every device, for tests       */
+};
+
+/* Filled by quant_cuda_query.  Owns nothing. */
+typedef struct quant_cuda_device {
+    uint32_t device;                /* CUDA's ordinal                                            */
+    uint32_t capability;            /* 90 for 9.0                                                */
+    uint32_t sms;                   /* multiprocessors                                           */
+    uint32_t shared;                /* bytes of shared memory that one block can have            */
+    uint32_t flags;                 /* QUANT_CUDA_OVERLAP ...; 0 after the query                 */
+    size_t   l2, memory;            /* bytes of second-level cache and of device memory          */
+} quant_cuda_device;
+
+/* Describes the calling thread's current CUDA device.  E_NOT_FOUND: there is no device or no
+ * driver, err->what is CUDA's text. */
+QUANT_API quant_result quant_cuda_query(quant_cuda_device *gpu, quant_error *err);
+
+/* Checks a source and says how it will be stored.  Zero points that are all 8 become SYMMETRIC.
+ * Scales that do not fit fp16 exactly (Q4_K: d * scale) are rounded to it.
+ * E_ARG: shape, group or a NULL pointer.  E_TYPE: a format, type or order of columns that is not
+ * supported.  E_NUMERIC: a scale is not finite; err->where is its index (GGUF: the block's). */
+QUANT_API quant_result quant_cuda_matrix_init(quant_cuda_matrix *w, const quant_cuda_source *s,
+                                              quant_error *err);
+
+/* Writes the packed form, dst [w->size], host memory aligned to 16.  w must have been made from
+ * the same source.  Every byte is written.  The layout is drawn in quant_cuda.cu. */
+QUANT_API quant_result quant_cuda_pack(void *dst, const quant_cuda_matrix *w,
+                                       const quant_cuda_source *s, quant_error *err);
+
+/* Bytes of workspace for any number of tokens with w; one workspace of the largest size serves
+ * all matrices of a model.  Zeroed once by the caller; every call leaves it ready for the next. */
+QUANT_API size_t quant_cuda_workspace_size(const quant_cuda_device *gpu,
+                                           const quant_cuda_matrix *w);
+
+/* y [tokens x rows], x [tokens x cols]: device memory aligned to 16, rows ldy and ldx elements
+ * apart, both multiples of 8.  act: QUANT_F16 or QUANT_BF16, the type of x and y.  stream: a
+ * cudaStream_t; NULL is CUDA's default stream.  Returns once the work is queued.
+ * E_ARG: a NULL pointer, alignment, ld or tokens 0.  E_TYPE: act.  E_MEMORY: the workspace is too
+ * small.  E_STATE: CUDA refused the launch, err->what is CUDA's text. */
+QUANT_API quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
+                                         void *y, size_t ldy, const void *x, size_t ldx,
+                                         size_t tokens, quant_type act, void *workspace,
+                                         size_t workspace_size, void *stream, quant_error *err);
+#endif /* QUANT_CUDA */
 
 #endif /* QUANT_H */
 

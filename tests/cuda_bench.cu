@@ -1,0 +1,279 @@
+/* Times quant_cuda.cu against cuBLAS fp16 and against a kernel that only reads the same bytes.
+ *   make cuda && build/cuda_bench [options] [tokens ...]
+ *     sweep    tries every shape of block and prints the fastest (what make_plan was made from)
+ *     plain    without QUANT_CUDA_OVERLAP        zp    with zero points        bf16
+ *     quick    the four shapes of one model only
+ * Method: a CUDA graph of back-to-back calls that rotate over more than 300 MB of packed weights
+ * (five times the L2, so that weights come from memory), medians of 9 replays, random data, fp16,
+ * group 128.  cuBLAS and the read kernel are timed the same way in the same run.
+ * Columns: shape N,K; M tokens; us a call; TB/s of packed weights; TFLOP/s; time of cuBLAS over
+ * ours; ours over the pure read; the larger of bytes / 4.3 TB/s and operations / 790 TFLOP/s over
+ * ours. */
+#include "../quant_cuda.cu"
+#include <algorithm>
+#include <cublas_v2.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <vector>
+
+#define CUDA(call) do { cudaError_t e_ = (call); if (e_ != cudaSuccess) { \
+    printf("%s:%d %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_)); \
+    exit(1); } } while (0)
+
+static quant_cuda_device gpu;
+static cudaStream_t stream;
+static int replays = 9;
+
+__global__ void fill_random(uint32_t *p, size_t n, uint32_t seed)
+{
+    size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    for (; i < n; i += (size_t)gridDim.x * blockDim.x) {
+        uint64_t x = (i + ((uint64_t)seed << 40)) * 0x9e3779b97f4a7c15u;
+        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+        x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+        p[i] = (uint32_t)(x >> 16);
+    }
+}
+/* Half floats or bfloat16: uniform in +-2 and never NaN or infinite */
+__global__ void fill_values(uint16_t *p, size_t n, uint32_t seed, int bf, float scale)
+{
+    size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    for (; i < n; i += (size_t)gridDim.x * blockDim.x) {
+        uint64_t x = (i + ((uint64_t)seed << 40)) * 0x9e3779b97f4a7c15u;
+        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+        x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+        float v = ((float)(x >> 40) / 8388608.0f - 1) * scale;
+        if (bf) p[i] = __bfloat16_as_ushort(__float2bfloat16_rn(v));
+        else p[i] = __half_as_ushort(__float2half_rn(v));
+    }
+}
+
+/* Eight independent 16-byte loads a thread, 64 KiB a block: as fast as a pure read was seen. */
+__global__ void __launch_bounds__(512) read_all(const uint4 *p, size_t n, uint32_t *out)
+{
+    size_t i = (size_t)blockIdx.x * 4096 + threadIdx.x;
+    uint4 v[8];
+    uint32_t sum = 0;
+#pragma unroll
+    for (int a = 0; a < 8; a++) {
+        v[a] = make_uint4(0, 0, 0, 0);
+        if (i + a * 512 < n)
+            asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+                         : "=r"(v[a].x), "=r"(v[a].y), "=r"(v[a].z), "=r"(v[a].w)
+                         : "l"(p + i + a * 512));
+    }
+#pragma unroll
+    for (int a = 0; a < 8; a++) sum ^= v[a].x ^ v[a].y ^ v[a].z ^ v[a].w;
+    if (sum == 0x12345678) *out = sum;
+}
+
+/* Microseconds a call of `call(i)`, in a graph of n calls */
+template <class F> static double time_calls(int n, F call, int times)
+{
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    cudaEvent_t a, b;
+    std::vector<float> ms;
+    CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < n; i++) call(i);
+    CUDA(cudaStreamEndCapture(stream, &graph));
+    CUDA(cudaGraphInstantiate(&exec, graph, 0));
+    CUDA(cudaEventCreate(&a));
+    CUDA(cudaEventCreate(&b));
+    for (int i = 0; i <= times; i++) {
+        float t;
+        CUDA(cudaEventRecord(a, stream));
+        CUDA(cudaGraphLaunch(exec, stream));
+        CUDA(cudaEventRecord(b, stream));
+        CUDA(cudaEventSynchronize(b));
+        CUDA(cudaEventElapsedTime(&t, a, b));
+        if (i) ms.push_back(t);                 /* the first one warms up                      */
+    }
+    std::sort(ms.begin(), ms.end());
+    CUDA(cudaEventDestroy(a));
+    CUDA(cudaEventDestroy(b));
+    CUDA(cudaGraphExecDestroy(exec));
+    CUDA(cudaGraphDestroy(graph));
+    return ms[ms.size() / 2] * 1000.0 / n;
+}
+
+struct shape {
+    size_t n, k;
+    quant_cuda_matrix w;
+    std::vector<void *> copies, dense;
+};
+
+static void make_weights(shape *s, bool zp)
+{
+    quant_cuda_source src = {};
+    uint16_t one = 0;
+    src.format = QUANT_CUDA_GPTQ_V2;
+    src.rows = 8;
+    src.cols = 32;
+    uint32_t dummy[32] = {};
+    uint16_t scales[8] = {one};
+    src.data = dummy;
+    src.scales = scales;
+    if (quant_cuda_matrix_init(&s->w, &src, NULL)) exit(1);
+    s->w.rows = s->n;
+    s->w.cols = s->k;
+    s->w.group = 128;
+    s->w.zero = zp ? QUANT_CUDA_ZERO_POINT : QUANT_CUDA_SYMMETRIC;
+    s->w.factor = 1.0f / 65536;
+    size_t tiles = row_tiles(&s->w) * col_tiles(&s->w) * Q_TILE_BYTES;
+    s->w.size = tiles + row_tiles(&s->w) * records(&s->w) * record_bytes(s->w.zero);
+    size_t n = std::max((size_t)2, ((size_t)320 << 20) / s->w.size + 1);
+    for (size_t i = 0; i < n; i++) {
+        void *p;
+        CUDA(cudaMalloc(&p, s->w.size));
+        fill_random<<<1024, 256>>>((uint32_t *)p, tiles / 4, (uint32_t)i);
+        /* with zero points the bytes between the scales are small numbers, too: fine             */
+        fill_values<<<256, 256>>>((uint16_t *)((uint8_t *)p + tiles), (s->w.size - tiles) / 2,
+                                  (uint32_t)i + 77, 0, 256);
+        s->copies.push_back(p);
+    }
+    size_t bytes = s->n * s->k * 2;
+    n = std::max((size_t)2, ((size_t)320 << 20) / bytes + 1);
+    for (size_t i = 0; i < n; i++) {
+        void *p;
+        CUDA(cudaMalloc(&p, bytes));
+        fill_values<<<1024, 256>>>((uint16_t *)p, s->n * s->k, (uint32_t)i + 7, 0, 0.05f);
+        s->dense.push_back(p);
+    }
+    CUDA(cudaDeviceSynchronize());
+}
+static void free_weights(shape *s)
+{
+    for (void *p : s->copies) CUDA(cudaFree(p));
+    for (void *p : s->dense) CUDA(cudaFree(p));
+    s->copies.clear();
+    s->dense.clear();
+}
+
+static int calls_for(const shape &s, double us)
+{
+    int n = (int)s.copies.size();
+    if (us > 400) return std::min(n, 4);
+    while (n * us < 700) n += (int)s.copies.size();
+    return n;
+}
+
+static double time_plan(const shape &s, const quant__plan &p, void *y, const void *x, size_t m,
+                        quant_type act, void *space, double guess, int times)
+{
+    return time_calls(calls_for(s, guess), [&](int i) {
+        quant_cuda_matrix w = s.w;
+        w.data = s.copies[i % s.copies.size()];
+        CUDA(launch(p, &gpu, &w, y, s.n, x, s.k, m, act, space, stream));
+    }, times);
+}
+
+static void sweep(const shape &s, void *y, const void *x, size_t m, quant_type act, void *space,
+                  double read_us)
+{
+    struct result { double us; quant__plan p; };
+    std::vector<result> all;
+    const uint32_t nt0 = m <= 8 ? 1 : m <= 16 ? 2 : 4, nt1 = m <= 16 ? nt0 : m <= 32 ? 4 : 8;
+    for (uint32_t nt = nt0; nt <= nt1; nt *= 2)
+        for (uint32_t wr = 1; wr <= 16; wr += wr < 8 ? 1 : 8)
+            for (uint32_t wk = 1; wk * wr <= 16; wk++)
+                for (uint32_t splits = 1; splits <= 4; splits++)
+                    for (uint32_t cluster = 0; cluster < 2; cluster++) {
+                        quant__plan p = {nt, wr, wk, splits, cluster, 0};
+                        uint32_t warps = wr * wk;
+                        if (warps < 5 || warps > (nt <= 2 ? 16u : 8u)) continue;
+                        if ((splits > 1) != cluster) continue;
+                        if (nt == 8 && act == QUANT_BF16) continue;
+                        p.shared = plan_shared(p, &gpu, &s.w, m);
+                        if (p.shared + 1024 > gpu.shared) continue;
+                        size_t blocks = plan_rows(p, &s.w) * plan_tokens(p, m) * splits;
+                        if (blocks < gpu.sms * 3 / 4 || (splits > 1 && blocks > 3 * gpu.sms))
+                            continue;
+                        result r = {time_plan(s, p, y, x, m, act, space, 2 * read_us, 3), p};
+                        all.push_back(r);
+                    }
+    quant__plan p = make_plan(&gpu, &s.w, m, act);
+    result r = {time_plan(s, p, y, x, m, act, space, 2 * read_us, 3), p};
+    std::sort(all.begin(), all.end(), [](const result &a, const result &b) { return a.us < b.us; });
+    printf("%zu,%zu\t%zu\tread %.2f\tplan %.2f (nt%u wr%u wk%u s%u)", s.n, s.k, m, read_us, r.us,
+           p.nt, p.wr, p.wk, p.splits);
+    for (size_t i = 0; i < all.size() && i < 6; i++)
+        printf("\t%.2f nt%u wr%u wk%u s%u", all[i].us, all[i].p.nt, all[i].p.wr, all[i].p.wk,
+               all[i].p.splits);
+    printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+    static const size_t shapes[6][2] = {{4096, 4096}, {12288, 4096}, {4096, 11008}, {22016, 4096},
+                                        {28672, 8192}, {8192, 28672}};
+    bool do_sweep = false, zp = false;
+    quant_type act = QUANT_F16;
+    std::vector<size_t> ms;
+    quant_error err;
+    if (quant_cuda_query(&gpu, &err)) {
+        printf("SKIPPED: no CUDA device (%s)\n", err.what);
+        return 0;
+    }
+    gpu.flags = QUANT_CUDA_OVERLAP;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "sweep")) do_sweep = true;
+        else if (!strcmp(argv[i], "plain")) gpu.flags = 0;
+        else if (!strcmp(argv[i], "zp")) zp = true;
+        else if (!strcmp(argv[i], "bf16")) act = QUANT_BF16;
+        else if (!strcmp(argv[i], "quick")) replays = 5;
+        else ms.push_back((size_t)atoi(argv[i]));
+    }
+    if (ms.empty()) ms = {1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 4096};
+    size_t most = *std::max_element(ms.begin(), ms.end());
+    void *x, *y, *space, *blas_space;
+    size_t space_size = (size_t)256 << 20, blas_size = (size_t)64 << 20;
+    cublasHandle_t blas;
+    CUDA(cudaStreamCreate(&stream));
+    CUDA(cudaMalloc(&x, most * 28672 * 2));
+    CUDA(cudaMalloc(&y, most * 28672 * 2));
+    CUDA(cudaMalloc(&space, space_size));
+    CUDA(cudaMemset(space, 0, space_size));
+    CUDA(cudaMalloc(&blas_space, blas_size));
+    fill_values<<<1024, 256>>>((uint16_t *)x, most * 28672, 5, act == QUANT_BF16, 2);
+    if (cublasCreate(&blas) || cublasSetStream(blas, stream)
+        || cublasSetWorkspace(blas, blas_space, blas_size)) return 1;
+    if (!do_sweep) printf("shape\tM\tus\ttb_s\ttflops\tx_cublas\tx_read\tfrac_ideal\n");
+    for (int i = 0; i < 6; i++) {
+        shape s = {shapes[i][0], shapes[i][1], {}, {}, {}};
+        make_weights(&s, zp);
+        size_t n16 = s.w.size / 16;
+        double read_us = time_calls(calls_for(s, 20), [&](int c) {
+            read_all<<<(unsigned)((n16 + 4095) / 4096), 512, 0, stream>>>(
+                (const uint4 *)s.copies[c % s.copies.size()], n16, (uint32_t *)space);
+        }, replays);
+        CUDA(cudaMemset(space, 0, 256));
+        for (size_t m : ms) {
+            if (do_sweep) {
+                sweep(s, y, x, m, act, space, read_us);
+                continue;
+            }
+            double us = time_calls(calls_for(s, std::max(read_us, m * 0.2)), [&](int c) {
+                quant_cuda_matrix w = s.w;
+                w.data = s.copies[c % s.copies.size()];
+                if (quant_cuda_matmul(&gpu, &w, y, s.n, x, s.k, m, act, space, space_size, stream,
+                                      &err)) { printf("%s\n", err.what); exit(1); }
+            }, replays);
+            float one = 1, none = 0;
+            cudaDataType_t type = act == QUANT_BF16 ? CUDA_R_16BF : CUDA_R_16F;
+            double blas_us = time_calls(calls_for(s, std::max(4 * read_us, m * 0.2)), [&](int c) {
+                if (cublasGemmEx(blas, CUBLAS_OP_T, CUBLAS_OP_N, (int)s.n, (int)m, (int)s.k, &one,
+                                 s.dense[c % s.dense.size()], type, (int)s.k, x, type, (int)s.k,
+                                 &none, y, type, (int)s.n, CUBLAS_COMPUTE_32F,
+                                 CUBLAS_GEMM_DEFAULT)) exit(1);
+            }, replays);
+            double flop = 2.0 * s.n * s.k * m, bytes = s.w.size + 2.0 * m * (s.n + s.k);
+            double ideal = std::max(bytes / 4.3e6, flop / 790e6);
+            printf("%zu,%zu\t%zu\t%.2f\t%.2f\t%.1f\t%.2f\t%.2f\t%.2f\n", s.n, s.k, m, us,
+                   s.w.size / us / 1e6, flop / us / 1e6, blas_us / us, us / read_us, ideal / us);
+        }
+        free_weights(&s);
+    }
+    return 0;
+}

@@ -1,0 +1,556 @@
+/* Tests of quant_cuda.cu: packing on the host, products on the GPU against float64.
+ *   make cuda && build/cuda_test             all;  build/cuda_test small: under a memory checker;
+ *   build/cuda_test small nocluster: splits through the workspace, as before 9.0
+ * Without a GPU the products are skipped, loudly.  The file is included, not linked, so that every
+ * shape of block can be tried, not only those that make_plan would choose. */
+#include "../quant_cuda.cu"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static int passed, failed, skipped, small;
+static double worst[2];                 /* largest relative error seen, fp16 and bf16            */
+static int reported;
+
+static void count(bool ok, const char *what, const char *detail)
+{
+    if (ok) passed++;
+    else {
+        failed++;
+        if (reported++ < 40) printf("FAILED %s %s\n", what, detail);
+    }
+}
+#define CUDA(call) do { cudaError_t e_ = (call); if (e_ != cudaSuccess) { \
+    printf("FAILED %s:%d %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_)); \
+    printf("%d passed, %d failed, %d skipped\n", passed, failed + 1, skipped); exit(1); \
+    } } while (0)
+
+static uint64_t rng = 42;
+static uint64_t next_random(void)
+{
+    uint64_t x = rng += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+static double uniform(void) { return ((double)(next_random() >> 11) + 0.5) / 9007199254740992.0; }
+static double normal(void)
+{
+    double r = sqrt(-2 * log(uniform()));
+    return r * cos(6.283185307179586 * uniform());
+}
+
+/* ---- sources: random bytes with sane scales, and what they mean, written from the formats ----*/
+struct source {
+    quant_cuda_source s;
+    void *data;
+    uint16_t *scales;
+    uint32_t *zeros;
+    char name[64];
+};
+enum kind { GPTQ_SYM, GPTQ_V1, GPTQ_V2, AWQ, Q4_0, Q4_1, Q4_K, N_KINDS };
+static const char *const kind_names[N_KINDS] = {"gptq-sym", "gptq-v1", "gptq-v2", "awq", "Q4_0",
+                                                "Q4_1", "Q4_K"};
+static bool is_gguf(kind k) { return k >= Q4_0; }
+
+static void put_half(uint8_t *p, double v)
+{
+    uint32_t h = half_of((float)v);
+    p[0] = (uint8_t)h;
+    p[1] = (uint8_t)(h >> 8);
+}
+
+static source make_source(kind k, size_t rows, size_t cols, size_t group)
+{
+    source r;
+    memset(&r, 0, sizeof r);
+    snprintf(r.name, sizeof r.name, "%s N=%zu K=%zu g=%zu", kind_names[k], rows, cols, group);
+    r.s.rows = rows;
+    r.s.cols = cols;
+    r.s.group = group;
+    if (is_gguf(k)) {
+        r.s.format = QUANT_CUDA_GGUF;
+        r.s.type = k == Q4_0 ? QUANT_Q4_0 : k == Q4_1 ? QUANT_Q4_1 : QUANT_Q4_K;
+        size_t len = k == Q4_K ? 256 : 32, bytes = k == Q4_0 ? 18 : k == Q4_1 ? 20 : 144;
+        size_t n = rows * cols / len;
+        uint8_t *p = (uint8_t *)malloc(n * bytes + 8);
+        for (size_t i = 0; i + 8 <= n * bytes + 8; i += 8) {
+            uint64_t v = next_random();
+            memcpy(p + i, &v, 8);
+        }
+        for (size_t i = 0; i < n; i++) {
+            double d = (0.5 + uniform()) * 0.01 * (uniform() < 0.5 ? -1 : 1);
+            put_half(p + i * bytes, k == Q4_K ? fabs(d) / 32 : d);
+            if (k == Q4_1) put_half(p + i * bytes + 2, -8 * d * uniform());
+            if (k == Q4_K) put_half(p + i * bytes + 2, fabs(d) / 8);
+        }
+        r.data = p;
+    } else {
+        r.s.format = k == AWQ ? QUANT_CUDA_AWQ_GEMM : k == GPTQ_V2 ? QUANT_CUDA_GPTQ_V2
+                                                                   : QUANT_CUDA_GPTQ_V1;
+        size_t groups = group ? (cols + group - 1) / group : 1, words = rows * cols / 8;
+        uint32_t *p = (uint32_t *)malloc(words * 4);
+        for (size_t i = 0; i < words; i++) p[i] = (uint32_t)next_random();
+        r.data = p;
+        r.scales = (uint16_t *)malloc(groups * rows * 2);
+        for (size_t i = 0; i < groups * rows; i++)
+            r.scales[i] = (uint16_t)half_of((float)((0.5 + uniform()) * 0.01));
+        if (k != GPTQ_SYM) {
+            r.zeros = (uint32_t *)malloc(groups * rows / 8 * 4);
+            for (size_t i = 0; i < groups * rows / 8; i++) r.zeros[i] = (uint32_t)next_random();
+        }
+    }
+    r.s.data = r.data;
+    r.s.scales = r.scales;
+    r.s.zeros = r.zeros;
+    return r;
+}
+static void free_source(source *r)
+{
+    free(r->data);
+    free(r->scales);
+    free(r->zeros);
+}
+
+static double half_at(const uint8_t *p) { return half_value(p[0] | (uint32_t)p[1] << 8); }
+
+/* What the weight at (row, col) is. */
+static double weight(const source *r, size_t row, size_t col)
+{
+    const quant_cuda_source *s = &r->s;
+    size_t group = s->group ? col / s->group : 0;
+    const uint8_t *b = (const uint8_t *)s->data;
+    const uint32_t *w = (const uint32_t *)s->data;
+    if (s->format == QUANT_CUDA_GGUF && s->type == QUANT_Q4_K) {
+        b += (row * (s->cols / 256) + col / 256) * 144;
+        size_t i = col % 256 / 32, l = col % 32;
+        const uint8_t *c = b + 4;
+        int sc = i < 4 ? c[i] & 63 : (c[i + 4] & 15) + (c[i - 4] / 64) * 16;
+        int mn = i < 4 ? c[i + 4] & 63 : (c[i + 4] / 16) + (c[i] / 64) * 16;
+        int q = b[16 + i / 2 * 32 + l];
+        q = i % 2 ? q / 16 : q % 16;
+        return half_at(b) * sc * q - half_at(b + 2) * mn;
+    }
+    if (s->format == QUANT_CUDA_GGUF) {
+        bool one = s->type == QUANT_Q4_1;
+        b += (row * (s->cols / 32) + col / 32) * (one ? 20 : 18);
+        int q = b[(one ? 4 : 2) + col % 16];
+        q = col % 32 < 16 ? q % 16 : q / 16;
+        return one ? half_at(b) * q + half_at(b + 2) : half_at(b) * (q - 8);
+    }
+    double scale = half_value(s->scales[group * s->rows + row]);
+    if (s->format == QUANT_CUDA_AWQ_GEMM) {
+        static const int order[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+        int i = 0, q, z = 8;
+        while (order[i] != (int)(row % 8)) i++;
+        q = (int)(w[col * (s->rows / 8) + row / 8] >> 4 * i & 15);
+        if (s->zeros) z = (int)(s->zeros[group * (s->rows / 8) + row / 8] >> 4 * i & 15);
+        return scale * (q - z);
+    }
+    int q = (int)(w[col / 8 * s->rows + row] >> col % 8 * 4 & 15), z = 8;
+    if (s->zeros) {
+        z = (int)(s->zeros[group * (s->rows / 8) + row / 8] >> row % 8 * 4 & 15);
+        if (s->format == QUANT_CUDA_GPTQ_V1) z = (z + 1) % 16;
+    }
+    return scale * (q - z);
+}
+
+/* ---- host: the packed bytes mean the same weights --------------------------------------------*/
+/* Reads the packed form as the drawing at the top of quant_cuda.cu says. */
+static double packed_weight(const quant_cuda_matrix *w, const uint8_t *p, size_t row, size_t col)
+{
+    size_t kt = w->cols / 32, rt = (w->rows + 31) / 32, r = row % 32, c = col % 32;
+    size_t lane = r % 8 * 4 + c / 8, word = r / 16 * 2 + c % 8 / 4;
+    size_t j = r / 8 % 2 + 2 * (c % 4 / 2), bit = 4 * j + 16 * (c % 2);
+    uint32_t v;
+    memcpy(&v, p + (row / 32 * kt + col / 32) * 512 + lane * 16 + word * 4, 4);
+    double q = v >> bit & 15;
+    size_t recs = w->group ? (w->cols + w->group - 1) / w->group : 1;
+    size_t rb = w->zero == QUANT_CUDA_SYMMETRIC ? 64 : w->zero == QUANT_CUDA_ZERO_POINT ? 96 : 128;
+    const uint8_t *rec = p + rt * kt * 512;
+    rec += (row / 32 * recs + (w->group ? col / w->group : 0)) * rb;
+    size_t at = r % 8 * 4 + r / 8;
+    double s = half_at(rec + at * 2);
+    if (w->zero == QUANT_CUDA_SYMMETRIC) return w->factor * s * (q - 8);
+    if (w->zero == QUANT_CUDA_ZERO_POINT) return w->factor * s * (q - rec[64 + at]);
+    return w->factor * (s * q + half_at(rec + 64 + at * 2));
+}
+
+static void test_pack(kind k, size_t rows, size_t cols, size_t group)
+{
+    source r = make_source(k, rows, cols, group);
+    quant_cuda_matrix w;
+    quant_error err;
+    bool ok = quant_cuda_matrix_init(&w, &r.s, &err) == QUANT_OK;
+    if (ok) {
+        uint8_t *p = (uint8_t *)malloc(w.size + 16);
+        memset(p, 0xcd, w.size + 16);
+        ok = quant_cuda_pack(p, &w, &r.s, &err) == QUANT_OK;
+        for (size_t i = 0; i < 16; i++) ok = ok && p[w.size + i] == 0xcd;
+        for (size_t i = 0; i < rows && ok; i++)
+            for (size_t c = 0; c < cols && ok; c++) {
+                double want = weight(&r, i, c), got = packed_weight(&w, p, i, c);
+                /* Q4_K: scale and minimum are rounded to half floats, 2^-11 of 63 d and 63 dmin */
+                double bound = k == Q4_K ? (15.0 * 63 * 0.015 / 32 + 63 * 0.015 / 8) / 2048 : 0;
+                ok = fabs(want - got) <= bound;
+            }
+        free(p);
+    }
+    count(ok, "pack", r.name);
+    free_source(&r);
+}
+
+static void test_errors(void)
+{
+    source r = make_source(GPTQ_V2, 64, 64, 32);
+    quant_cuda_matrix w;
+    quant_error err;
+    quant_cuda_source s = r.s;
+#define WANT(change, result) do { s = r.s; change; \
+    count(quant_cuda_matrix_init(&w, &s, &err) == result && err.code == result, "init", #change); \
+    } while (0)
+    WANT(s.rows = 60, QUANT_E_ARG);
+    WANT(s.cols = 48, QUANT_E_ARG);
+    WANT(s.rows = 0, QUANT_E_ARG);
+    WANT(s.group = 48, QUANT_E_ARG);
+    WANT(s.data = NULL, QUANT_E_ARG);
+    WANT(s.scales = NULL, QUANT_E_ARG);
+    WANT(s.format = 77, QUANT_E_TYPE);
+    WANT((s.format = QUANT_CUDA_GGUF, s.type = QUANT_Q6_K), QUANT_E_TYPE);
+    WANT((s.format = QUANT_CUDA_GGUF, s.type = QUANT_Q4_K), QUANT_E_ARG);
+    uint32_t order[64];
+    for (uint32_t i = 0; i < 64; i++) order[i] = i / 32;
+    s = r.s;
+    s.g_idx = order;
+    count(quant_cuda_matrix_init(&w, &s, &err) == QUANT_OK, "init", "plain g_idx");
+    order[5] = 1;
+    WANT(s.g_idx = order, QUANT_E_TYPE);
+    r.scales[3] = 0x7c00;
+    WANT(s.rows = 64, QUANT_E_NUMERIC);
+    count(err.where == 3, "init", "where");
+    for (int i = 0; i < 16; i++) r.zeros[i] = 0x88888888u;
+    r.scales[3] = 0x3c00;
+    count(quant_cuda_matrix_init(&w, &r.s, NULL) == QUANT_OK && w.zero == QUANT_CUDA_SYMMETRIC,
+          "init", "zeros of 8");
+    free_source(&r);
+}
+
+/* ---- device ----------------------------------------------------------------------------------*/
+static quant_cuda_device gpu;
+
+__global__ void reference(double *y, const double *w, const void *x, int bf, size_t n, size_t k,
+                          size_t ldx, size_t m)
+{
+    size_t row = blockIdx.x * (size_t)blockDim.x + threadIdx.x, token = blockIdx.y;
+    double sum = 0;
+    if (row >= n) return;
+    for (size_t c = 0; c < k; c++) {
+        double v = bf ? load_act<1>(x, token * ldx + c) : load_act<0>(x, token * ldx + c);
+        sum += v * w[c * n + row];
+    }
+    y[token * n + row] = sum;
+}
+
+struct on_device {
+    source src;
+    quant_cuda_matrix w;
+    void *data, *space;
+    size_t space_size;
+    double *dense;
+};
+static on_device upload(kind k, size_t rows, size_t cols, size_t group)
+{
+    on_device d;
+    quant_error err;
+    d.src = make_source(k, rows, cols, group);
+    if (quant_cuda_matrix_init(&d.w, &d.src.s, &err)) {
+        printf("FAILED init %s: %s\n", d.src.name, err.what);
+        exit(1);
+    }
+    void *host = malloc(d.w.size);
+    quant_cuda_pack(host, &d.w, &d.src.s, &err);
+    CUDA(cudaMalloc(&d.data, d.w.size));
+    CUDA(cudaMemcpy(d.data, host, d.w.size, cudaMemcpyHostToDevice));
+    free(host);
+    d.w.data = d.data;
+    double *dense = (double *)malloc(rows * cols * sizeof(double));
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++) dense[c * rows + r] = weight(&d.src, r, c);
+    CUDA(cudaMalloc(&d.dense, rows * cols * sizeof(double)));
+    CUDA(cudaMemcpy(d.dense, dense, rows * cols * sizeof(double), cudaMemcpyHostToDevice));
+    free(dense);
+    d.space_size = (size_t)64 << 20;    /* room for forced plans, too                            */
+    CUDA(cudaMalloc(&d.space, d.space_size));
+    CUDA(cudaMemset(d.space, 0, d.space_size));
+    return d;
+}
+static void drop(on_device *d)
+{
+    free_source(&d->src);
+    CUDA(cudaFree(d->data));
+    CUDA(cudaFree(d->space));
+    CUDA(cudaFree(d->dense));
+}
+
+struct batch {
+    size_t m, ldx, ldy;
+    int bf;
+    void *x, *y;
+    uint16_t *host;
+    double *want;                       /* host [m][rows]                                        */
+};
+static batch make_batch(const on_device *d, size_t m, int bf, double mean)
+{
+    batch b;
+    size_t k = d->w.cols, n = d->w.rows;
+    double *y;
+    b.m = m;
+    b.bf = bf;
+    b.ldx = k + 8;
+    b.ldy = n + 8;
+    b.host = (uint16_t *)malloc((m * b.ldy + m * b.ldx) * 2);
+    uint16_t *x = b.host + m * b.ldy;
+    for (size_t i = 0; i < m * b.ldx; i++) {
+        float v = (float)(normal() + mean);
+        uint32_t u;
+        memcpy(&u, &v, 4);
+        x[i] = i % b.ldx >= k ? 0x7fff : bf ? (uint16_t)(u >> 16) : (uint16_t)half_of(v);
+    }
+    CUDA(cudaMalloc(&b.x, m * b.ldx * 2));
+    CUDA(cudaMalloc(&b.y, m * b.ldy * 2));
+    CUDA(cudaMemcpy(b.x, x, m * b.ldx * 2, cudaMemcpyHostToDevice));
+    CUDA(cudaMalloc(&y, m * n * sizeof(double)));
+    reference<<<dim3((unsigned)((n + 127) / 128), (unsigned)m), 128>>>(y, d->dense, b.x, bf, n, k,
+                                                                      b.ldx, m);
+    CUDA(cudaGetLastError());
+    b.want = (double *)malloc(m * n * sizeof(double));
+    CUDA(cudaMemcpy(b.want, y, m * n * sizeof(double), cudaMemcpyDeviceToHost));
+    CUDA(cudaFree(y));
+    return b;
+}
+static void free_batch(batch *b)
+{
+    free(b->host);
+    free(b->want);
+    CUDA(cudaFree(b->x));
+    CUDA(cudaFree(b->y));
+}
+static void poison(batch *b) { CUDA(cudaMemset(b->y, 0xff, b->m * b->ldy * 2)); }
+
+/* Compares y with the reference; what lies between the rows must still be poison. */
+static void check(batch *b, const on_device *d, const char *what)
+{
+    char text[160];
+    double err = 0, ref = 0;
+    size_t n = d->w.rows, written = 0;
+    CUDA(cudaDeviceSynchronize());
+    CUDA(cudaMemcpy(b->host, b->y, b->m * b->ldy * 2, cudaMemcpyDeviceToHost));
+    for (size_t t = 0; t < b->m; t++) {
+        for (size_t r = 0; r < b->ldy; r++) {
+            uint16_t h = b->host[t * b->ldy + r];
+            if (r >= n) {
+                written += h != 0xffff;
+                continue;
+            }
+            uint32_t u = (uint32_t)h << 16;
+            float f;
+            memcpy(&f, &u, 4);
+            double v = b->bf ? f : half_value(h), w = b->want[t * n + r];
+            err += (v - w) * (v - w);
+            ref += w * w;
+        }
+    }
+    double e = sqrt(err / ref);
+    bool ok = e <= (b->bf ? 3e-3 : 5e-4) && !written;       /* a NaN is not <=                   */
+    if (!(e <= worst[b->bf])) worst[b->bf] = e;
+    snprintf(text, sizeof text, "%s %s M=%zu %s error %.2e, %zu written outside", what, d->src.name,
+             b->m, b->bf ? "bf16" : "fp16", e, written);
+    count(ok, "product", text);
+}
+
+static void run(const on_device *d, batch *b, const char *what)
+{
+    quant_error err;
+    poison(b);
+    quant_result r = quant_cuda_matmul(&gpu, &d->w, b->y, b->ldy, b->x, b->ldx, b->m,
+                                       b->bf ? QUANT_BF16 : QUANT_F16, d->space, d->space_size,
+                                       NULL, &err);
+    if (r) count(false, what, err.what);
+    else check(b, d, what);
+}
+
+/* Every kernel, every shape of block and split on one matrix; each twice, so that counters that do
+ * not come back to zero show. */
+static void test_plans(const on_device *d, size_t m, int bf)
+{
+    batch b = make_batch(d, m, bf, 0);
+    for (uint32_t nt = 1; nt <= 8; nt *= 2)
+        for (uint32_t wr = 1; wr <= 8; wr += wr < 4 ? 1 : 3)
+            for (uint32_t wk = 1; wk * wr <= 16; wk *= 2)
+                for (uint32_t splits = 1; splits <= 8; splits += splits < 2 ? 1 : 3)
+                    for (uint32_t cluster = 0; cluster <= (splits > 1 && gpu.capability >= 90);
+                         cluster++) {
+                        quant__plan p = {nt, wr, wk, splits, cluster, 0};
+                        if (wr * wk > (nt <= 2 ? 16u : 8u) || (bf && nt == 8)) continue;
+                        p.shared = shared_bytes(p, &d->w, m);
+                        if (p.shared + 1024 > gpu.shared) continue;
+                        if (plan_workspace(p, &d->w, m) > d->space_size) continue;
+                        char text[96];
+                        snprintf(text, sizeof text, "plan nt%u wr%u wk%u splits%u %s", nt, wr, wk,
+                                 splits, cluster ? "cluster" : "workspace");
+                        for (int twice = 0; twice < (cluster || splits == 1 ? 1 : 2); twice++) {
+                            poison(&b);
+                            CUDA(launch(p, &gpu, &d->w, b.y, b.ldy, b.x, b.ldx, m,
+                                        bf ? QUANT_BF16 : QUANT_F16, d->space, NULL));
+                            check(&b, d, text);
+                        }
+                    }
+    free_batch(&b);
+}
+
+/* A graph of calls, replayed seven times: the same bytes each time. */
+static void test_replays(const on_device *d, size_t m, int overlap)
+{
+    batch b = make_batch(d, m, 0, 0);
+    size_t n = m * b.ldy;
+    uint16_t *first = (uint16_t *)malloc(n * 2);
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    quant_cuda_device with = gpu;
+    bool ok = true;
+    with.flags = overlap ? QUANT_CUDA_OVERLAP : 0;
+    CUDA(cudaStreamCreate(&stream));
+    CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < 20; i++)
+        ok = ok && !quant_cuda_matmul(&with, &d->w, b.y, b.ldy, b.x, b.ldx, m, QUANT_F16, d->space,
+                                      d->space_size, stream, NULL);
+    CUDA(cudaStreamEndCapture(stream, &graph));
+    CUDA(cudaGraphInstantiate(&exec, graph, 0));
+    for (int i = 0; i < 7; i++) {
+        poison(&b);
+        CUDA(cudaDeviceSynchronize());
+        CUDA(cudaGraphLaunch(exec, stream));
+        CUDA(cudaStreamSynchronize(stream));
+        check(&b, d, "replay");
+        if (i == 0) memcpy(first, b.host, n * 2);
+        ok = ok && memcmp(first, b.host, n * 2) == 0;
+    }
+    count(ok, "replays differ", d->src.name);
+    CUDA(cudaGraphExecDestroy(exec));
+    CUDA(cudaGraphDestroy(graph));
+    CUDA(cudaStreamDestroy(stream));
+    free(first);
+    free_batch(&b);
+}
+
+static void test_arguments(const on_device *d)
+{
+    batch b = make_batch(d, 2, 0, 0);
+    quant_error err;
+    quant_cuda_matrix w = d->w;
+    uint8_t *y = (uint8_t *)b.y, *x = (uint8_t *)b.x;
+#define BAD(result, ...) count(quant_cuda_matmul(__VA_ARGS__, d->space, d->space_size, NULL, &err) \
+                             == result && err.code == result, "argument", #__VA_ARGS__)
+    BAD(QUANT_E_ARG, &gpu, &w, y, b.ldy, x, b.ldx, 0, QUANT_F16);
+    BAD(QUANT_E_ARG, &gpu, &w, y + 2, b.ldy, x, b.ldx, 2, QUANT_F16);
+    BAD(QUANT_E_ARG, &gpu, &w, y, b.ldy, x + 8, b.ldx, 2, QUANT_F16);
+    BAD(QUANT_E_ARG, &gpu, &w, y, b.ldy, x, w.cols - 8, 2, QUANT_F16);
+    BAD(QUANT_E_ARG, &gpu, &w, y, b.ldy + 4, x, b.ldx, 2, QUANT_F16);
+    BAD(QUANT_E_TYPE, &gpu, &w, y, b.ldy, x, b.ldx, 2, QUANT_F32);
+    w.data = NULL;
+    BAD(QUANT_E_ARG, &gpu, &w, y, b.ldy, x, b.ldx, 2, QUANT_F16);
+    free_batch(&b);
+}
+
+static void test_device(void)
+{
+    static const size_t shapes[][2] = {{8, 32}, {8, 64}, {16, 96}, {40, 160}, {72, 416}, {256, 256},
+        {264, 4096}, {2880, 2880}, {7392, 1024}, {1024, 10944}, {4096, 4096}};
+    static const size_t ms[] = {1, 2, 3, 5, 8, 9, 16, 17, 31, 32, 33, 48, 64, 65, 100, 130};
+    const size_t n_shapes = small ? 5 : sizeof shapes / sizeof *shapes;
+    for (size_t i = 0; i < n_shapes; i++)
+        for (int k = 0; k < N_KINDS; k++)
+            for (size_t g = 0; g < 4; g++) {
+                size_t n = shapes[i][0], cols = shapes[i][1];
+                static const size_t groups[4] = {128, 32, 64, 0};
+                if (is_gguf((kind)k) && groups[g] != 32) continue;
+                if (k == Q4_K && cols % 256) continue;
+                if (i >= 6 && g >= 2 && k != GPTQ_V1 && k != GPTQ_SYM) continue;
+                on_device d = upload((kind)k, n, cols, groups[g]);
+                for (size_t m = 0; m < sizeof ms / sizeof *ms; m++) {
+                    if ((i >= 6 || small) && (m + i + (size_t)k + g) % 4) continue;
+                    for (int bf = 0; bf < 2; bf++) {
+                        batch b = make_batch(&d, ms[m], bf, 0);
+                        run(&d, &b, "auto");
+                        free_batch(&b);
+                    }
+                }
+                if (i < 6) {            /* the kernel for every device                           */
+                    batch b = make_batch(&d, 3, (int)g & 1, 0);
+                    gpu.flags = QUANT_CUDA_PLAIN;
+                    run(&d, &b, "plain");
+                    gpu.flags = 0;
+                    free_batch(&b);
+                }
+                drop(&d);
+            }
+    on_device d = upload(GPTQ_SYM, 264, small ? 512 : 2880, 128);
+    test_arguments(&d);
+    for (size_t m = 1; m <= (small ? 3 : 130); m++) {
+        batch b = make_batch(&d, m, 0, 0);
+        run(&d, &b, "every M");
+        free_batch(&b);
+    }
+    test_plans(&d, small ? 3 : 6, 0);
+    if (!small) {
+        test_plans(&d, 70, 0);
+        test_plans(&d, 21, 1);
+        static const size_t large[] = {192, 333, 512, 1024, 2049, 4096};
+        for (size_t i = 0; i < 6; i++) {
+            batch b = make_batch(&d, large[i], 0, 0);
+            run(&d, &b, "large M");
+            free_batch(&b);
+        }
+    }
+    drop(&d);
+    if (!small) for (int k = 0; k < N_KINDS; k++) {
+        d = upload((kind)k, 512, 2048, is_gguf((kind)k) ? 32 : 128);
+        test_plans(&d, 11, k & 1);
+        for (size_t m = 1; m <= 64; m *= 4) {       /* activations that are not centred          */
+            batch b = make_batch(&d, m, 0, 3);
+            run(&d, &b, "mean 3");
+            free_batch(&b);
+        }
+        for (size_t m = 1; m <= 128; m *= 2) test_replays(&d, m, (int)(m & 0x55) != 0);
+        drop(&d);
+    }
+    d = upload(GPTQ_SYM, small ? 264 : 4096, small ? 512 : 4096, 128);
+    for (size_t m = 1; m <= 64; m *= 4)
+        for (int overlap = 0; overlap < 2; overlap++) test_replays(&d, m, overlap);
+    drop(&d);
+}
+
+int main(int argc, char **argv)
+{
+    quant_error err;
+    small = argc > 1 && !strcmp(argv[1], "small");
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (int k = 0; k < N_KINDS; k++) {
+        test_pack((kind)k, 8, 256, is_gguf((kind)k) ? 32 : 128);
+        test_pack((kind)k, 104, 768, is_gguf((kind)k) ? 32 : 0);
+        test_pack((kind)k, 40, is_gguf((kind)k) ? 1024 : 416, is_gguf((kind)k) ? 32 : 128);
+    }
+    test_errors();
+    if (quant_cuda_query(&gpu, &err)) {
+        printf("SKIPPED: no CUDA device (%s): products were not tested\n", err.what);
+        skipped++;
+    } else {
+        /* a checker of races does not follow shared memory from block to block of a cluster */
+        if (argc > 2 && !strcmp(argv[2], "nocluster")) gpu.capability = 80;
+        test_device();
+    }
+    if (gpu.sms) printf("largest relative error: fp16 %.2e, bf16 %.2e\n", worst[0], worst[1]);
+    printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
+    return failed != 0;
+}
