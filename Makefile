@@ -41,7 +41,7 @@ $(B)/bench: tests/bench.c quant.h | $(B)
 
 # Without arguments these replay inputs of their own: part of `make test`.
 $(B)/fuzz_%: tests/fuzz_%.c quant.h | $(B)
-	$(CC) $(ALL_CFLAGS) -DFUZZ_REPLAY $< -lm -o $@
+	$(CC) $(ALL_CFLAGS) -DQUANT_NO_SIMD -DFUZZ_REPLAY $< -lm -o $@
 
 $(B)/%: examples/%.c $(wildcard examples/*.h) quant.h $(B)/quant.o | $(B)
 	$(CC) $(ALL_CFLAGS) $< $(B)/quant.o -lm -lpthread -o $@
@@ -107,7 +107,7 @@ sanitize:
 
 fuzz: | $(B)
 	@for t in $(FUZZ); do \
-	    clang -g -O1 -fsanitize=fuzzer,address,undefined,float-cast-overflow \
+	    clang -g -O1 -DQUANT_NO_SIMD -fsanitize=fuzzer,address,undefined,float-cast-overflow \
 	        -fno-sanitize-recover=all tests/fuzz_$$t.c -lm -o $(B)/libfuzzer_$$t || exit 1; \
 	    mkdir -p $(B)/corpus_$$t; \
 	    $(B)/libfuzzer_$$t -max_total_time=$(SECONDS_EACH) -max_len=8192 -print_final_stats=0 \
