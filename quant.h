@@ -72,7 +72,8 @@
  *   >>matmul     matrix products               >>gguf-read  open files
  *   >>gguf-write write files                   >>imatrix    importance files
  *   >>split      models in several files       >>mix        types for a whole model
- *   >>cuda       products on NVIDIA GPUs       >>impl       the implementation starts
+ *   >>gptq       calibrated rounding           >>cuda       products on NVIDIA GPUs
+ *   >>impl       the implementation starts
  *   >>platform   compiler, libc, hooks         >>detect     instruction sets
  *   >>float      half floats, little-endian loads
  *   >>checked    overflow-checked sizes        >>text       error texts
@@ -82,7 +83,8 @@
  *   >>row-impl   encode and decode, publicly   >>product    matrix products
  *   >>reader     GGUF reader                   >>writer     GGUF writer
  *   >>imatrix-impl  importance files           >>split-impl models in several files
- *   >>mix-impl   types for a whole model       >>stdio      files by name
+ *   >>mix-impl   types for a whole model       >>gptq-impl  calibrated rounding
+ *   >>stdio      files by name
  *   >>kernels    packed matrix products        >>end        clean-up, licence
  */
 #ifndef QUANT_H
@@ -680,6 +682,112 @@ QUANT_API quant_type quant_mix_fallback(quant_type t, uint64_t cols);
 /* 1 if llama.cpp refuses to make this tensor of this type without importance. */
 QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name);
 #endif /* QUANT_NO_GGUF */
+
+#ifndef QUANT_NO_ENCODE
+/* >>gptq ----------------------------------------------------------------------------------------
+ * Calibrated rounding: finds codes and scales for W [rows x cols] that minimise, row by row, the
+ * error of the products on calibration data X [tokens x cols],
+ *     loss = |(V - W) X^T|^2 = (v - w) H (v - w)^T,    H = X^T X [cols x cols],
+ * where v are the weights that the stored bytes stand for.  Three steps:
+ *   1. columns one after another, the error of each spread over those still to come (GPTQ: Frantar
+ *      and others, 2022), by blocks in the order of their importance;
+ *   2. the scale of every group chosen among several, each tried with its own spread of errors;
+ *   3. sweeps of block coordinate descent over codes and scales on the same loss.
+ * GGUF types stay plain GGUF: nothing but the choice of codes and scales differs.
+ *
+ *   quant_gptq_prepare(&g, &grid, h, cols, cols, &opt, buf, size, cpu, &err);      once for an H
+ *   quant_gptq_rows(&out, &g, w, cols, row0, row1, scratch, size, &err);  from several threads
+ *
+ * quant_gptq_shift moves W towards what the data asks of it before it is rounded: when the inputs
+ * of the quantized model differ from those of the original, or the outputs should make up for
+ * errors that were made before (asymmetric calibration: Li and others, GPTAQ, 2025; here the exact
+ * solution by the same factor instead of a correction column by column). */
+enum {                              /* order in which columns are quantized                      */
+    QUANT_GPTQ_GROUP = 0,           /* groups by importance, then columns inside a group         */
+    QUANT_GPTQ_NATURAL = 1,         /* as stored                                                 */
+    QUANT_GPTQ_ACT = 2              /* all columns by importance.  GGUF: scales are fitted first;
+                                       integers: groups are made in that order, see
+                                       quant_gptq_groups, and there are no sweeps              */
+};
+
+/* What W is rounded to. */
+typedef struct quant_grid {
+    quant_type type;                /* Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K..Q6_K IQ4_NL IQ4_XS MXFP4
+                                       NVFP4 TQ2_0; not read when bits is not 0                */
+    uint32_t   bits;                /* 0, or 2 to 8: integers, w = scale (code - zero)           */
+    uint32_t   group;               /* integers: columns with a scale, a power of two from 16 to
+                                       128; 0: the whole row                                   */
+    uint32_t   symmetric;           /* integers: zero is 2^(bits - 1) everywhere                 */
+    uint32_t   search;              /* integers: ranges by least error instead of min and max    */
+    float      tensor_scale;        /* NVFP4, as in quant_encoder; 0: 1                          */
+} quant_grid;
+
+typedef struct quant_gptq_opt {     /* zeroed: defaults                                          */
+    float    damp;                  /* part of the mean diagonal that is added to it; 0: 0.01    */
+    uint32_t order;                 /* QUANT_GPTQ_*                                              */
+    int32_t  sweeps;                /* of step 3; 0: 4; below 0: none                            */
+    int32_t  trials;                /* scales tried in steps 2 and 3; 0: all; 1: only the first
+                                       fit, as published GPTQ has it                           */
+} quant_gptq_opt;
+
+/* Made by quant_gptq_prepare, read only afterwards, shared by threads. */
+typedef struct quant_gptq {
+    quant_grid      grid;
+    quant_gptq_opt  opt;            /* with the defaults filled in                               */
+    size_t          cols, ldh;
+    const float    *h;              /* borrowed; symmetric and damped now                        */
+    float          *factor;         /* U [cols x cols] upper, inverse of H in order = U^T U      */
+    float          *blocks;         /* the same for each group alone [cols x group]              */
+    float          *importance;     /* [cols] damped diagonal                                    */
+    uint32_t       *order;          /* [cols] column quantized i-th                              */
+    float           damp, added;    /* what was added, as a part of the mean diagonal; as it is  */
+    uint32_t        raised;         /* times that damp had to be doubled to factor H             */
+    size_t          dead;           /* columns that were always 0; cols: no data, plain rounding */
+    quant_cpu       cpu;
+} quant_gptq;
+
+/* Where quant_gptq_rows writes; rows of the whole matrix, from row 0. */
+typedef struct quant_gptq_out {
+    void     *rows;                 /* GGUF: [rows] of quant_row_size bytes                      */
+    uint8_t  *codes;                /* integers: [rows x cols] in stored order                   */
+    uint16_t *scales;               /* integers: half floats [rows x groups]                     */
+    uint8_t  *zeros;                /* integers: [rows x groups]                                 */
+    float    *values;               /* NULL, or [rows x cols] what was stored, as floats         */
+    double   *loss;                 /* NULL, or [rows] on the H that was given                   */
+} quant_gptq_out;
+
+/* Bytes of buf for quant_gptq_prepare; 0 if the grid or the shape is not supported. */
+QUANT_API size_t quant_gptq_size(const quant_grid *grid, size_t cols);
+
+/* Orders and factors H.  h [cols x ldh]: the lower half is read, sums over any number of tokens; it
+ * is made symmetric and damped in place and borrowed.  buf [size] is borrowed, too.
+ * H that is not positive definite (few tokens, equal columns): damp is doubled and counted in
+ * g->raised.  Columns without data count as damped only: they are rounded to nearest.
+ * E_TYPE: grid.  E_ARG: cols.  E_MEMORY: buf.  E_NUMERIC: H is not finite or has a negative
+ * diagonal (where: the column), or no damping up to 1 helps. */
+QUANT_API quant_result quant_gptq_prepare(quant_gptq *g, const quant_grid *grid, float *h,
+                                          size_t ldh, size_t cols, const quant_gptq_opt *opt,
+                                          void *buf, size_t size, quant_cpu cpu,
+                                          quant_error *err);
+
+/* W += scale E (damped H)^-1 for rows row0 to row1.  E [rows x cols] = (Y - X W^T)^T X, the product
+ * of X and the errors of the outputs against what they should be, Y.  scratch as for rows. */
+QUANT_API quant_result quant_gptq_shift(const quant_gptq *g, float *w, size_t ldw, const float *e,
+                                        size_t lde, size_t row0, size_t row1, float scale,
+                                        void *scratch, size_t size, quant_error *err);
+
+/* Bytes of scratch for quant_gptq_rows and quant_gptq_shift, for each thread. */
+QUANT_API size_t quant_gptq_scratch_size(const quant_gptq *g);
+
+/* Quantizes rows row0 to row1 of w [rows x ldw].  Any split into rows gives the same bytes.
+ * E_MEMORY: scratch.  E_NUMERIC: a weight is not finite or too large, where: row * cols + col. */
+QUANT_API quant_result quant_gptq_rows(const quant_gptq_out *out, const quant_gptq *g,
+                                       const float *w, size_t ldw, size_t row0, size_t row1,
+                                       void *scratch, size_t size, quant_error *err);
+
+/* Group of each column [cols] (g_idx) for integer grids. */
+QUANT_API void quant_gptq_groups(const quant_gptq *g, uint32_t *g_idx);
+#endif /* QUANT_NO_ENCODE */
 
 #ifdef QUANT_CUDA
 /* >>cuda ----------------------------------------------------------------------------------------
@@ -6095,6 +6203,1237 @@ QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name)
     }
 }
 #endif
+
+#ifndef QUANT_NO_ENCODE
+/* >>gptq-impl -----------------------------------------------------------------------------------
+ * Panels of 32 rows ("lanes"): what depends on neighbours in a row is written for all lanes at
+ * once, arrays are [position][lane].  A lane never sees another one, so that any split into rows
+ * gives the same bytes.  Products of panels with H or U keep rows: [lane][column]. */
+enum {
+    QUANT__LANES = 32,
+    QUANT__CHUNK = 256,             /* columns after which the others are brought up to date      */
+    QUANT__RUN   = 128              /* most columns with one scale that are tried together        */
+};
+enum {                              /* how scales are stored                                     */
+    QUANT__S_HALF,                  /* half float                                                */
+    QUANT__S_HALF_MIN,              /* half floats, value = s k + m                              */
+    QUANT__S_STEP,                  /* integer times d of the block                              */
+    QUANT__S_STEP_MIN,              /* the same, and an integer times dmin is subtracted         */
+    QUANT__S_E8M0, QUANT__S_UE4M3,  /* powers of two; 8-bit floats                               */
+    QUANT__S_ZERO                   /* half float, value = s (k - zero)                          */
+};
+
+/* A grid: value = s level - m.  Levels are the integers lo to hi, or a table of n_levels. */
+typedef struct quant__gq_grid {
+    int           kind, len, n_sub; /* len columns share a scale, n_sub of them make a block     */
+    int           lo, hi;
+    const int8_t *table;
+    int           n_levels, scale_lo, scale_hi;
+} quant__gq_grid;
+
+static const int8_t quant__fp4_levels[15] = {
+    -12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12
+};
+
+QUANT__FN int quant__gq_get_grid(quant__gq_grid *q, const quant_grid *grid, size_t cols)
+{
+    static const struct { quant_type type; quant__gq_grid grid; } kinds[] = {
+        { QUANT_Q4_0, { QUANT__S_HALF, 32, 1, -8, 7, NULL, 0, 0, 0 } },
+        { QUANT_Q4_1, { QUANT__S_HALF_MIN, 32, 1, 0, 15, NULL, 0, 0, 0 } },
+        { QUANT_Q5_0, { QUANT__S_HALF, 32, 1, -16, 15, NULL, 0, 0, 0 } },
+        { QUANT_Q5_1, { QUANT__S_HALF_MIN, 32, 1, 0, 31, NULL, 0, 0, 0 } },
+        { QUANT_Q8_0, { QUANT__S_HALF, 32, 1, -127, 127, NULL, 0, 0, 0 } },
+        { QUANT_Q2_K, { QUANT__S_STEP_MIN, 16, 16, 0, 3, NULL, 0, 0, 15 } },
+        { QUANT_Q3_K, { QUANT__S_STEP, 16, 16, -4, 3, NULL, 0, -32, 31 } },
+        { QUANT_Q4_K, { QUANT__S_STEP_MIN, 32, 8, 0, 15, NULL, 0, 0, 63 } },
+        { QUANT_Q5_K, { QUANT__S_STEP_MIN, 32, 8, 0, 31, NULL, 0, 0, 63 } },
+        { QUANT_Q6_K, { QUANT__S_STEP, 16, 16, -32, 31, NULL, 0, -128, 127 } },
+        { QUANT_IQ4_NL, { QUANT__S_HALF, 32, 1, 0, 0, quant__iq4_values, 16, 0, 0 } },
+        { QUANT_IQ4_XS, { QUANT__S_STEP, 32, 8, 0, 0, quant__iq4_values, 16, -32, 31 } },
+        { QUANT_MXFP4, { QUANT__S_E8M0, 32, 1, 0, 0, quant__fp4_levels, 15, 0, 0 } },
+        { QUANT_NVFP4, { QUANT__S_UE4M3, 16, 4, 0, 0, quant__fp4_levels, 15, 0, 0 } },
+        { QUANT_TQ2_0, { QUANT__S_HALF, 256, 1, -1, 1, NULL, 0, 0, 0 } }
+    };
+    size_t i, group = grid->group ? grid->group : cols;
+    if (cols == 0 || cols > 0x7fffffff) return 0;
+    if (grid->bits) {
+        QUANT_MEMSET(q, 0, sizeof *q);
+        if (grid->bits < 2 || grid->bits > 8 || cols % group) return 0;
+        if (grid->group && (group < 16 || group > 128 || (group & (group - 1)))) return 0;
+        q->kind = QUANT__S_ZERO;
+        q->len = (int)group;
+        q->n_sub = 1;
+        q->hi = (1 << grid->bits) - 1;
+        return 1;
+    }
+    for (i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (kinds[i].type == grid->type) {
+            *q = kinds[i].grid;
+            return cols % (size_t)(q->len * q->n_sub) == 0;
+        }
+    return 0;
+}
+
+/* Preparing -------------------------------------------------------------------------------------*/
+
+/* C [m x n] -= A [m x k] B [k x n], each element in the order of k. */
+QUANT__FN void quant__gq_gemm(float *c, size_t ldc, const float *a, size_t lda, const float *b,
+                              size_t ldb, size_t m, size_t n, size_t k)
+{
+    size_t i, l, j, t;
+    for (i = 0; i < m; i++)
+        for (j = 0; j < n; j += 64) {
+            float *ci = c + i * ldc + j, s[64];
+            size_t w = n - j < 64 ? n - j : 64;
+            if (w < 64) {
+                for (l = 0; l < k; l++)
+                    for (t = 0; t < w; t++) ci[t] -= a[i * lda + l] * b[l * ldb + j + t];
+                continue;
+            }
+            QUANT_MEMCPY(s, ci, sizeof s);
+            for (l = 0; l < k; l++) {
+                const float al = a[i * lda + l], *bl = b + l * ldb + j;
+                for (t = 0; t < 64; t++) s[t] -= al * bl[t];
+            }
+            QUANT_MEMCPY(ci, s, sizeof s);
+        }
+}
+
+/* Lower Cholesky factor in place; the column that fails, n if none does. */
+QUANT__FN size_t quant__gq_cholesky(float *a, size_t n, size_t lda)
+{
+    size_t i, j, k;
+    for (j = 0; j < n; j++)
+        for (i = j; i < n; i++) {
+            double s = (double)a[i * lda + j];
+            for (k = 0; k < j; k++) s -= (double)a[i * lda + k] * (double)a[j * lda + k];
+            if (i > j) { a[i * lda + j] = (float)(s / (double)a[j * lda + j]); continue; }
+            /* what is left of the diagonal must stand out from the rounding of the sums          */
+            if (!(s > 1e-6 * (double)a[j * lda + j]) || !(s < 3e38)) return j;
+            a[j * lda + j] = quant__sqrt((float)s);
+        }
+    return n;
+}
+
+QUANT__FN void quant__gq_invert(float *l, size_t n, size_t lda)
+{
+    size_t i, j, k;
+    for (j = 0; j < n; j++) {
+        l[j * lda + j] = 1 / l[j * lda + j];
+        for (i = j + 1; i < n; i++) {
+            double s = 0;
+            for (k = j; k < i; k++) s += (double)l[i * lda + k] * (double)l[k * lda + j];
+            l[i * lda + j] = (float)(-s / (double)l[i * lda + i]);
+        }
+    }
+}
+
+/* U [n x n], upper, with (H of the columns order[], plus damp on the diagonal)^-1 = U^T U.  With
+ * the columns backwards H = L L^T has the inverse factor L^-1, and backwards again that is U: one
+ * array read from its end.  Returns 0 when H is not positive definite. */
+QUANT__FN int quant__gq_factor(float *u, const float *h, size_t ldh, const uint32_t *order,
+                               uint32_t first, size_t n, float damp)
+{
+    size_t i, j;
+    for (i = 0; i < n; i++) {
+        size_t row = order ? order[n - 1 - i] : first + n - 1 - i;
+        for (j = 0; j <= i; j++)
+            u[i * n + j] = h[row * ldh + (order ? order[n - 1 - j] : first + n - 1 - j)];
+        for (; j < n; j++) u[i * n + j] = 0;
+        u[i * n + i] += damp;
+    }
+    if (quant__gq_cholesky(u, n, n) < n) return 0;
+    quant__gq_invert(u, n, n);
+    for (i = 0, j = n * n - 1; i < j; i++, j--) {
+        float t = u[i];
+        u[i] = u[j];
+        u[j] = t;
+    }
+    return 1;
+}
+
+QUANT__FN void quant__gq_carve(quant__carve *c, quant_gptq *g, size_t cols, size_t len)
+{
+    g->factor = (float *)quant__take(c, (uint64_t)cols * cols, sizeof(float));
+    g->blocks = (float *)quant__take(c, len <= QUANT__RUN ? (uint64_t)cols * len : 0,
+                                     sizeof(float));
+    g->importance = (float *)quant__take(c, cols, sizeof(float));
+    g->order = (uint32_t *)quant__take(c, cols, sizeof(uint32_t));
+}
+
+QUANT_API size_t quant_gptq_size(const quant_grid *grid, size_t cols)
+{
+    quant__gq_grid q;
+    quant__carve c = { NULL, 0, 0 };
+    quant_gptq g;
+    if (!quant__gq_get_grid(&q, grid, cols)) return 0;
+    quant__gq_carve(&c, &g, cols, (size_t)q.len);
+    return c.overflow ? 0 : c.used;
+}
+
+/* Sorts ids [n] by weight, the largest first, equal ones by id: a heap, for no recursion. */
+QUANT__FN int quant__gq_after(const float *w, uint32_t a, uint32_t b)
+{
+    return w[a] < w[b] || (w[a] == w[b] && a > b);
+}
+
+QUANT__FN void quant__gq_sort(uint32_t *ids, size_t n, const float *w)
+{
+    size_t i, k, end;
+    for (end = n, i = n / 2; end > 1;) {
+        uint32_t x;
+        size_t at;
+        if (i > 0) {
+            x = ids[at = --i];
+        } else {
+            end--;
+            x = ids[end];
+            ids[end] = ids[0];
+            at = 0;
+        }
+        for (; (k = 2 * at + 1) < end; at = k) {        /* the last in order stays on top        */
+            if (k + 1 < end && quant__gq_after(w, ids[k + 1], ids[k])) k++;
+            if (!quant__gq_after(w, ids[k], x)) break;
+            ids[at] = ids[k];
+        }
+        ids[at] = x;
+    }
+}
+
+/* The order by groups: blocks by the largest importance in them, sub-blocks in a block and columns
+ * in a sub-block likewise.  key [cols] is scratch. */
+QUANT__FN void quant__gq_order(quant_gptq *g, const quant__gq_grid *q, float *key)
+{
+    size_t cols = g->cols, len = (size_t)q->len, block = len * (size_t)q->n_sub, i, b, s, n = 0;
+    uint32_t *o = g->order;
+    for (i = 0; i < cols; i++) o[i] = (uint32_t)i;
+    if (g->opt.order == QUANT_GPTQ_NATURAL) return;
+    if (g->opt.order == QUANT_GPTQ_ACT) {
+        quant__gq_sort(o, cols, g->importance);
+        return;
+    }
+    for (b = 0; b < cols / block; b++) {
+        key[b] = 0;
+        for (i = b * block; i < (b + 1) * block; i++)
+            if (g->importance[i] > key[b]) key[b] = g->importance[i];
+    }
+    quant__gq_sort(o, cols / block, key);
+    for (i = 0; i < cols / block; i++) key[cols / block + i] = (float)o[i];  /* < 2^24: exact     */
+    for (b = 0; b < cols / block; b++) {
+        size_t first = (size_t)key[cols / block + b] * block;
+        uint32_t sub[16];
+        float most[16];
+        for (s = 0; s < (size_t)q->n_sub; s++) {
+            sub[s] = (uint32_t)s;
+            most[s] = 0;
+            for (i = first + s * len; i < first + (s + 1) * len; i++)
+                if (g->importance[i] > most[s]) most[s] = g->importance[i];
+        }
+        quant__gq_sort(sub, (size_t)q->n_sub, most);
+        for (s = 0; s < (size_t)q->n_sub; s++, n += len) {
+            for (i = 0; i < len; i++) o[n + i] = (uint32_t)(first + sub[s] * len + i);
+            quant__gq_sort(o + n, len, g->importance);
+        }
+    }
+}
+
+/* Checks H, makes it symmetric and fills in importance; the mean of the diagonal over live columns
+ * or an error. */
+QUANT__FN quant_result quant__gq_check(quant_gptq *g, float *h, double *mean, quant_error *err)
+{
+    size_t i, j, n = g->cols, live = 0;
+    *mean = 0;
+    g->dead = 0;
+    for (i = 0; i < n; i++) {
+        float d = h[i * g->ldh + i];
+        if (!(d >= 0) || !quant__finite(d))
+            return quant__fail(err, QUANT_E_NUMERIC, i,
+                               QUANT__TEXT("the Hessian is not finite or negative in a column"));
+        for (j = 0; j < i; j++) {
+            float v = h[i * g->ldh + j];
+            if (!quant__finite(v))
+                return quant__fail(err, QUANT_E_NUMERIC, j,
+                                   QUANT__TEXT("the Hessian is not finite in a column"));
+            h[j * g->ldh + i] = v;
+        }
+        if (d > 0) { *mean += (double)d; live++; }
+        else g->dead++;
+    }
+    *mean = live ? *mean / (double)live : 1;
+    return QUANT_OK;
+}
+
+QUANT_API quant_result quant_gptq_prepare(quant_gptq *g, const quant_grid *grid, float *h,
+                                          size_t ldh, size_t cols, const quant_gptq_opt *opt,
+                                          void *buf, size_t size, quant_cpu cpu,
+                                          quant_error *err)
+{
+    quant__gq_grid q;
+    quant__carve c = { NULL, 0, 0 };
+    quant_result r;
+    double mean;
+    float add = 0;
+    size_t i, b;
+    QUANT_MEMSET(g, 0, sizeof *g);
+    if (!quant__gq_get_grid(&q, grid, cols))
+        return quant__fail(err, QUANT_E_TYPE, 0,
+                           QUANT__TEXT("no such grid, or the columns are not a multiple of it"));
+    if (ldh < cols) return quant__fail(err, QUANT_E_ARG, 0, QUANT__TEXT("ldh is too small"));
+    if (opt) g->opt = *opt;
+    if (!(g->opt.damp >= 0) || g->opt.damp > 1 || g->opt.order > QUANT_GPTQ_ACT)
+        return quant__fail(err, QUANT_E_ARG, 0, QUANT__TEXT("damp or order is out of range"));
+    if (g->opt.damp == 0) g->opt.damp = 0.01f;
+    if (g->opt.sweeps == 0) g->opt.sweeps = 4;
+    g->grid = *grid;
+    if (g->grid.tensor_scale == 0) g->grid.tensor_scale = 1;
+    g->cols = cols;
+    g->h = h;
+    g->ldh = ldh;
+    g->cpu = cpu;
+    c.base = (uint8_t *)buf;
+    quant__gq_carve(&c, g, cols, (size_t)q.len);
+    if (c.overflow || size < c.used || !buf)
+        return quant__fail_size(err, QUANT_E_MEMORY, 0, QUANT__TEXT("the buffer is too small"),
+                                c.used, size);
+    if ((r = quant__gq_check(g, h, &mean, err)) != QUANT_OK) return r;
+    for (g->damp = g->opt.damp;; g->damp *= 2, g->raised++) {
+        if (g->damp > 1 && g->raised)
+            return quant__fail(err, QUANT_E_NUMERIC, 0,
+                               QUANT__TEXT("the Hessian cannot be factored with any damping"));
+        add = (float)((double)g->damp * mean);
+        for (i = 0; i < cols; i++) g->importance[i] = h[i * ldh + i] + add;
+        quant__gq_order(g, &q, g->factor);
+        if (quant__gq_factor(g->factor, h, ldh, g->order, 0, cols, add)) break;
+    }
+    for (i = 0; i < cols; i++) h[i * ldh + i] += add;
+    g->added = add;
+    for (b = 0; q.len <= QUANT__RUN && b < cols / (size_t)q.len; b++)
+        quant__gq_factor(g->blocks + b * (size_t)(q.len * q.len), h, ldh, NULL,
+                         (uint32_t)(b * (size_t)q.len), (size_t)q.len, 0);
+    return QUANT_OK;
+}
+
+QUANT_API void quant_gptq_groups(const quant_gptq *g, uint32_t *g_idx)
+{
+    size_t group = g->grid.group ? g->grid.group : g->cols, i;
+    for (i = 0; i < g->cols; i++)
+        if (g->opt.order == QUANT_GPTQ_ACT) g_idx[g->order[i]] = (uint32_t)(i / group);
+        else g_idx[i] = (uint32_t)(i / group);
+}
+
+/* Scales ----------------------------------------------------------------------------------------*/
+
+/* A panel while it is being quantized.  sc, mn: scale and minimum as stored, by sub-block. */
+typedef struct quant__panel {
+    const quant_gptq *g;
+    quant__gq_grid q;
+    size_t   cols, n;               /* n: lanes in use                                           */
+    int      by_order;              /* integers in act-order: sub-blocks are made of positions    */
+    float   *target;                /* [lane][col] what is to be rounded                         */
+    float   *work;                  /* [lane][position]; in sweeps [lane][col] value - target    */
+    float   *grad;                  /* [lane][col] work H                                        */
+    float   *level;                 /* [col][lane]                                               */
+    int32_t *sc, *mn;               /* [sub][lane]                                               */
+    int32_t *d, *dmin;              /* [block][lane] half floats                                 */
+    float   *t, *trial, *keep;      /* [RUN][lane]                                               */
+    float   *s, *m;                 /* [sub][lane] scale and offset as floats                    */
+    float   *err;                   /* [lane][CHUNK]                                             */
+    float   *quad;                  /* [3][lane][CHUNK]                                          */
+    float   *variance;              /* [lane] mean square of the row                             */
+} quant__panel;
+
+QUANT__FN void quant__gq_panel(quant__carve *c, quant__panel *p, const quant_gptq *g)
+{
+    uint64_t L = QUANT__LANES, cols = g->cols, subs;
+    p->g = g;
+    p->cols = g->cols;
+    quant__gq_get_grid(&p->q, &g->grid, g->cols);
+    p->by_order = g->grid.bits && g->opt.order == QUANT_GPTQ_ACT;
+    subs = cols / (uint64_t)p->q.len;
+    p->target = (float *)quant__take(c, L * cols, sizeof(float));
+    p->work = (float *)quant__take(c, L * cols, sizeof(float));
+    p->grad = (float *)quant__take(c, L * cols, sizeof(float));
+    p->level = (float *)quant__take(c, L * cols, sizeof(float));
+    p->sc = (int32_t *)quant__take(c, L * subs, sizeof(int32_t));
+    p->mn = (int32_t *)quant__take(c, L * subs, sizeof(int32_t));
+    p->d = (int32_t *)quant__take(c, L * subs, sizeof(int32_t));
+    p->dmin = (int32_t *)quant__take(c, L * subs, sizeof(int32_t));
+    p->s = (float *)quant__take(c, L * subs, sizeof(float));
+    p->m = (float *)quant__take(c, L * subs, sizeof(float));
+    p->t = (float *)quant__take(c, L * QUANT__RUN, sizeof(float));
+    p->trial = (float *)quant__take(c, L * QUANT__RUN, sizeof(float));
+    p->keep = (float *)quant__take(c, L * QUANT__RUN, sizeof(float));
+    p->err = (float *)quant__take(c, L * QUANT__CHUNK, sizeof(float));
+    p->quad = (float *)quant__take(c, 3 * L * QUANT__CHUNK, sizeof(float));
+    p->variance = (float *)quant__take(c, L, sizeof(float));
+}
+
+QUANT_API size_t quant_gptq_scratch_size(const quant_gptq *g)
+{
+    quant__carve c = { NULL, 0, 0 };
+    quant__panel p;
+    quant__gq_panel(&c, &p, g);
+    return c.overflow ? 0 : c.used;
+}
+
+/* Scale *s and offset *m (value = s level - m) of stored numbers. */
+QUANT__INLINE void quant__gq_scale(const quant__panel *p, int32_t sc, int32_t mn, int32_t d,
+                                   int32_t dmin, float *s, float *m)
+{
+    *m = 0;
+    switch (p->q.kind) {
+        case QUANT__S_HALF: *s = quant__half((uint32_t)sc); break;
+        case QUANT__S_HALF_MIN:
+            *s = quant__half((uint32_t)sc);
+            *m = -quant__half((uint32_t)mn);
+            break;
+        case QUANT__S_STEP: *s = quant__half((uint32_t)d) * (float)sc; break;
+        case QUANT__S_STEP_MIN:
+            *s = quant__half((uint32_t)d) * (float)sc;
+            *m = quant__half((uint32_t)dmin) * (float)mn;
+            break;
+        case QUANT__S_E8M0: *s = quant__e8m0_half((uint32_t)sc); break;
+        case QUANT__S_UE4M3:
+            *s = quant__ue4m3_half((uint32_t)sc) * p->g->grid.tensor_scale;
+            break;
+        default:
+            *s = quant__half((uint32_t)sc);
+            *m = *s * (float)mn;
+            break;
+    }
+}
+
+/* A half float nearest to v, finite. */
+QUANT__INLINE int32_t quant__gq_half(float v)
+{
+    uint32_t h;
+    if (v > 65504) v = 65504;
+    if (v < -65504) v = -65504;
+    h = quant__to_half(v);
+    return (int32_t)h;
+}
+
+/* The c-th scale to try instead of sc0, mn0; 0 when there are no more, -1 to skip this one.
+ * round: 0 for the first choice, then the number of the sweep, with finer steps. */
+QUANT__FN int quant__gq_trial(const quant__panel *p, int c, int round, int32_t sc0, int32_t mn0,
+                              int32_t *sc, int32_t *mn)
+{
+    static const float coarse[12] = { .97f, 1.03f, .94f, 1.06f, .9f, 1.1f, .85f, 1.15f, -1, -1.07f,
+                                      -.93f, .8f };
+    static const float fine[8] = { .985f, 1.015f, .97f, 1.03f, .95f, 1.05f, .92f, 1.08f };
+    static const float finest[8] = { .997f, 1.003f, .993f, 1.007f, .985f, 1.015f, .97f, 1.03f };
+    static const int8_t near2[12][2] = { {1, 0}, {-1, 0}, {0, 1}, {0, -1}, {1, 1}, {-1, -1},
+                                         {1, -1}, {-1, 1}, {2, 0}, {-2, 0}, {2, 2}, {-2, -2} };
+    static const int8_t near1[8] = { 1, -1, 2, -2, 3, -3, 4, -4 };
+    const float *f = round == 0 ? coarse : round < 3 ? fine : finest;
+    int n = round == 0 ? 12 : 8, step;
+    float s;
+    *sc = sc0;
+    *mn = mn0;
+    if (c-- == 0) return 1;
+    switch (p->q.kind) {
+        case QUANT__S_HALF:
+            if (c >= n) return 0;
+            if (p->q.table == NULL && p->q.lo + p->q.hi == 0 && f[c] < 0) return -1;
+            *sc = quant__gq_half(quant__half((uint32_t)sc0) * f[c]);
+            return 1;
+        case QUANT__S_HALF_MIN:                 /* the scale about the middle, or the offset      */
+            if (c >= 12) return 0;
+            s = quant__half((uint32_t)sc0);
+            if (c < 8) {
+                *sc = quant__gq_half(s * f[c]);
+                *mn = quant__gq_half(quant__half((uint32_t)mn0)
+                                     + (s - quant__half((uint32_t)*sc)) * (float)p->q.hi / 2);
+            } else {
+                s *= (float)near1[c - 8] * (round < 3 ? 0.15f : 0.05f);
+                *mn = quant__gq_half(quant__half((uint32_t)mn0) + s);
+            }
+            return 1;
+        case QUANT__S_STEP:
+            if (c >= 8) return 0;
+            step = p->q.scale_hi > 63 && round < 3 ? 1 + (sc0 < 0 ? -sc0 : sc0) / 48 : 1;
+            *sc = sc0 + near1[c] * step;
+            return *sc >= p->q.scale_lo && *sc <= p->q.scale_hi ? 1 : -1;
+        case QUANT__S_STEP_MIN:
+            if (c >= 12) return 0;
+            *sc = sc0 + near2[c][0];
+            *mn = mn0 + near2[c][1];
+            return *sc >= 0 && *mn >= 0 && *sc <= p->q.scale_hi && *mn <= p->q.scale_hi ? 1 : -1;
+        case QUANT__S_E8M0:
+            if (c >= 2) return 0;
+            *sc = sc0 + near1[c];
+            return *sc >= 0 && *sc < 255 ? 1 : -1;
+        case QUANT__S_UE4M3:
+            if (c >= 4) return 0;
+            *sc = sc0 + near1[c];
+            return *sc >= 0 && *sc < 0x7f ? 1 : -1;
+        default:
+            if (c >= (p->g->grid.symmetric ? 8 : 12)) return 0;
+            if (c < 8) *sc = quant__gq_half(quant__half((uint32_t)sc0) * f[c]);
+            else *mn = mn0 + near1[c - 8];
+            return *mn >= 0 && *mn <= p->q.hi ? 1 : -1;
+    }
+}
+
+/* Rounding --------------------------------------------------------------------------------------*/
+
+/* Level [lane] nearest to t, and its value. */
+QUANT__INLINE void quant__gq_round(const quant__gq_grid *q, float *level, float *value,
+                                   const float *t, const float *s, const float *inv,
+                                   const float *m)
+{
+    int r, k;
+    if (!q->table) {
+        float lo = (float)q->lo, hi = (float)q->hi;
+        for (r = 0; r < QUANT__LANES; r++) {
+            float v = (t[r] + m[r]) * inv[r];
+            v = v > lo ? v : lo;                /* also where v is no number                      */
+            v = v < hi ? v : hi;
+            v = (v + 12582912.f) - 12582912.f;
+            level[r] = v;
+            value[r] = s[r] * v - m[r];
+        }
+        return;
+    }
+    for (r = 0; r < QUANT__LANES; r++) level[r] = (float)q->table[0];
+    for (k = 0; k + 1 < q->n_levels; k++) {
+        float lo = (float)q->table[k], hi = (float)q->table[k + 1];
+        float mid = 0.5f * (lo + hi), gap = hi - lo;
+        for (r = 0; r < QUANT__LANES; r++) level[r] += t[r] * inv[r] >= mid ? gap : 0;
+    }
+    for (r = 0; r < QUANT__LANES; r++) value[r] = s[r] * level[r];
+}
+
+QUANT__INLINE void quant__gq_inverses(float *inv, const float *s)
+{
+    int r;
+    for (r = 0; r < QUANT__LANES; r++) inv[r] = quant__inverse(s[r]);
+}
+
+/* Quantizes n columns t [n][lane] in order: each error goes on to the later ones by U [n x n], ldu.
+ * t becomes the errors over the diagonal, loss [lane] their squares.  sub [n]: scale of each
+ * column among s, m; NULL: all have the first.  level [n][lane] or NULL. */
+QUANT__FN void quant__gq_run(const quant__gq_grid *q, float *t, float *level, float *loss,
+                             const float *s, const float *m, const uint32_t *sub, const float *u,
+                             size_t ldu, size_t n)
+{
+    float inv[QUANT__LANES], k[QUANT__LANES], v[QUANT__LANES];
+    size_t i, j;
+    int r;
+    for (r = 0; r < QUANT__LANES; r++) loss[r] = 0;
+    quant__gq_inverses(inv, s);
+    for (i = 0; i < n; i++) {
+        const float *si = s, *mi = m;
+        float *ti = t + i * QUANT__LANES, diag = 1 / u[i * ldu + i];
+        if (sub) {
+            si = s + (size_t)sub[i] * QUANT__LANES;
+            mi = m + (size_t)sub[i] * QUANT__LANES;
+            quant__gq_inverses(inv, si);
+        }
+        quant__gq_round(q, k, v, ti, si, inv, mi);
+        if (level) QUANT_MEMCPY(level + i * QUANT__LANES, k, sizeof k);
+        for (r = 0; r < QUANT__LANES; r++) {
+            float e = (ti[r] - v[r]) * diag;
+            loss[r] += e * e;
+            ti[r] = e;
+        }
+        for (j = i + 1; j < n; j++) {
+            float *tj = t + j * QUANT__LANES, uij = u[i * ldu + j];
+            for (r = 0; r < QUANT__LANES; r++) tj[r] -= ti[r] * uij;
+        }
+    }
+}
+
+/* First scales of a block: the encoder's for GGUF types, of which the scales are kept. */
+QUANT__FN void quant__gq_unpack(const quant__panel *p, const uint8_t *b, size_t block, size_t lane)
+{
+    int32_t *sc = p->sc + block * (size_t)p->q.n_sub * QUANT__LANES + lane;
+    int32_t *mn = p->mn + block * (size_t)p->q.n_sub * QUANT__LANES + lane;
+    int32_t *d = p->d + block * QUANT__LANES + lane, *dmin = p->dmin + block * QUANT__LANES + lane;
+    int s, a, c;
+    *d = *dmin = 0;
+    for (s = 0; s < p->q.n_sub; s++) {
+        a = c = 0;
+        switch (p->g->grid.type) {
+            case QUANT_Q4_1: case QUANT_Q5_1:
+                a = (int)quant__le16(b);
+                c = (int)quant__le16(b + 2);
+                break;
+            case QUANT_Q4_0: case QUANT_Q5_0: case QUANT_Q8_0: case QUANT_IQ4_NL:
+                a = (int)quant__le16(b);
+                break;
+            case QUANT_TQ2_0: a = (int)quant__le16(b + 64); break;
+            case QUANT_MXFP4: a = b[0]; break;
+            case QUANT_NVFP4: a = b[s] & 0x7f; break;
+            case QUANT_Q2_K: a = b[s] & 15; c = b[s] >> 4; break;
+            case QUANT_Q3_K: a = quant__q3_k_scale(b + 96, s); break;
+            case QUANT_Q6_K: a = ((const int8_t *)b)[192 + s]; break;
+            case QUANT_IQ4_XS:
+                a = (int)(b[4 + s / 2] >> 4 * (s % 2) & 15) |
+                    (int)(quant__le16(b + 2) >> 2 * s & 3) << 4;
+                a -= 32;
+                break;
+            default: quant__q4_k_scale(b + 4, s, &a, &c); break;
+        }
+        sc[s * QUANT__LANES] = a;
+        mn[s * QUANT__LANES] = c;
+    }
+    switch (p->g->grid.type) {
+        case QUANT_Q2_K: *d = (int)quant__le16(b + 80); *dmin = (int)quant__le16(b + 82); break;
+        case QUANT_Q4_K: case QUANT_Q5_K:
+            *d = (int)quant__le16(b);
+            *dmin = (int)quant__le16(b + 2);
+            break;
+        case QUANT_Q3_K: *d = (int)quant__le16(b + 108); break;
+        case QUANT_Q6_K: *d = (int)quant__le16(b + 208); break;
+        case QUANT_IQ4_XS: *d = (int)quant__le16(b); break;
+        default: break;
+    }
+}
+
+/* Integers: scale and zero of n values x [stride]; w: their importance. */
+QUANT__FN void quant__gq_fit_integers(const quant__panel *p, int32_t *sc, int32_t *zero,
+                                      const float *x, const float *w, size_t n)
+{
+    float lo = 0, hi = 0, top = (float)p->q.hi, best = 0;
+    size_t i;
+    int step, steps = p->g->grid.search ? 40 : 1, sym = p->g->grid.symmetric != 0;
+    for (i = 0; i < n; i++) {
+        lo = x[i] < lo ? x[i] : lo;
+        hi = x[i] > hi ? x[i] : hi;
+    }
+    if (sym) { hi = hi > -lo ? hi : -lo; lo = -hi; }
+    if (lo == 0 && hi == 0) { lo = -1; hi = 1; }
+    for (step = 0; step < steps; step++) {
+        float f = 1 - (float)step * 0.02f, s, z, inv, e = 0;
+        int32_t half = quant__gq_half((hi - lo) * f / top);
+        if (half == 0) half = 1;
+        s = quant__half((uint32_t)half);
+        inv = 1 / s;
+        z = sym ? (float)((p->q.hi + 1) / 2)
+                : (float)quant__clamp(quant__nearest(-lo * f * inv), 0, p->q.hi);
+        for (i = 0; i < n && steps > 1; i++) {
+            float v = x[i] * inv + z, diff;
+            v = v > 0 ? v : 0;
+            v = v < top ? v : top;
+            v = (v + 12582912.f) - 12582912.f;
+            diff = (v - z) * s - x[i];
+            e += w[i] * diff * diff;
+        }
+        if (step == 0 || e < best) {
+            best = e;
+            *sc = half;
+            *zero = (int32_t)z;
+        }
+    }
+}
+
+/* First scales of a block of columns (integers in act-order: positions) from x [n] of a lane. */
+QUANT__FN void quant__gq_fit(const quant__panel *p, const float *x, const float *importance,
+                             size_t block, size_t lane)
+{
+    uint8_t bytes[QUANT__K];
+    quant__params params;
+    size_t n = (size_t)(p->q.len * p->q.n_sub);
+    if (p->q.kind == QUANT__S_ZERO) {
+        quant__gq_fit_integers(p, p->sc + block * QUANT__LANES + lane,
+                               p->mn + block * QUANT__LANES + lane, x, importance, n);
+        return;
+    }
+    params.row_variance = p->variance[lane];
+    params.tensor_scale = p->g->grid.tensor_scale;
+    quant__get_encoder(p->g->grid.type)(bytes, x, importance, &params);
+    quant__gq_unpack(p, bytes, block, lane);
+}
+
+/* Floats of the stored scales of n sub-blocks. */
+QUANT__FN void quant__gq_scales(const quant__panel *p, size_t first, size_t n)
+{
+    size_t i, r;
+    for (i = first; i < first + n; i++)
+        for (r = 0; r < QUANT__LANES; r++) {
+            size_t at = i * QUANT__LANES + r;
+            size_t block = i / (size_t)p->q.n_sub * QUANT__LANES + r;
+            quant__gq_scale(p, p->sc[at], p->mn[at], p->d[block], p->dmin[block], &p->s[at],
+                            &p->m[at]);
+        }
+}
+
+/* Tries scales around those of sub-block `sub` for p->t [n][lane] and the factor u; leaves the best
+ * of each lane in sc, mn, s, m and its loss in best. */
+QUANT__FN void quant__gq_choose(const quant__panel *p, size_t sub, int round, const float *u,
+                                size_t ldu, size_t n, float *best)
+{
+    float s[QUANT__LANES], m[QUANT__LANES], loss[QUANT__LANES];
+    int32_t sc0[QUANT__LANES], mn0[QUANT__LANES], sc[QUANT__LANES], mn[QUANT__LANES];
+    size_t at = sub * QUANT__LANES, block = sub / (size_t)p->q.n_sub * QUANT__LANES, r;
+    int c, more = 1, ok[QUANT__LANES];
+    QUANT_MEMCPY(sc0, p->sc + at, sizeof sc0);
+    QUANT_MEMCPY(mn0, p->mn + at, sizeof mn0);
+    for (c = 0; more && (p->g->opt.trials == 0 || c < p->g->opt.trials); c++) {
+        more = 0;
+        for (r = 0; r < QUANT__LANES; r++) {
+            ok[r] = quant__gq_trial(p, c, round, sc0[r], mn0[r], &sc[r], &mn[r]);
+            more |= ok[r] != 0;
+            quant__gq_scale(p, sc[r], mn[r], p->d[block + r], p->dmin[block + r], &s[r], &m[r]);
+        }
+        if (!more) break;
+        QUANT_MEMCPY(p->trial, p->t, n * QUANT__LANES * sizeof *p->t);
+        quant__gq_run(&p->q, p->trial, NULL, loss, s, m, NULL, u, ldu, n);
+        for (r = 0; r < QUANT__LANES; r++)
+            if (c == 0 || (ok[r] == 1 && loss[r] < best[r])) {
+                best[r] = loss[r];
+                p->sc[at + r] = sc[r];
+                p->mn[at + r] = mn[r];
+            }
+    }
+    quant__gq_scales(p, sub, 1);
+}
+
+/* Column by column ------------------------------------------------------------------------------*/
+
+/* Fits the first scales of the block at position `at`. */
+QUANT__FN void quant__gq_fit_at(const quant__panel *p, size_t at)
+{
+    float x[QUANT__K], w[QUANT__K];
+    const uint32_t *order = p->g->order;
+    size_t n = (size_t)(p->q.len * p->q.n_sub), lane, i;
+    size_t block = p->by_order ? at / n : order[at] / n;
+    for (i = 0; i < n; i++) {
+        size_t to = p->by_order ? i : order[at + i] - block * n;
+        w[to] = p->g->importance[order[at + i]];
+    }
+    for (lane = 0; lane < p->n; lane++) {
+        for (i = 0; i < n; i++) {
+            size_t to = p->by_order ? i : order[at + i] - block * n;
+            x[to] = p->work[lane * p->cols + at + i];
+        }
+        quant__gq_fit(p, x, w, block, lane);
+    }
+    quant__gq_scales(p, block * (size_t)p->q.n_sub, (size_t)p->q.n_sub);
+}
+
+/* All scales from the weights as they are, before any column is rounded. */
+QUANT__FN void quant__gq_fit_all(const quant__panel *p)
+{
+    size_t n = (size_t)(p->q.len * p->q.n_sub), lane, b;
+    for (b = 0; b < p->cols / n; b++)
+        for (lane = 0; lane < p->n; lane++)
+            quant__gq_fit(p, p->target + lane * p->cols + b * n, p->g->importance + b * n, b, lane);
+    quant__gq_scales(p, 0, p->cols / (size_t)p->q.len);
+}
+
+/* n columns from position `at`: loads, rounds, and brings the rest of the chunk up to date.  sub:
+ * NULL, or the sub-block of each. */
+QUANT__FN void quant__gq_columns(const quant__panel *p, size_t at, size_t n, size_t chunk,
+                                 size_t chunk_end, const uint32_t *sub, size_t one_sub, int choose)
+{
+    const quant_gptq *g = p->g;
+    const float *u = g->factor + at * p->cols + at;
+    float loss[QUANT__LANES];
+    size_t lane, i;
+    for (lane = 0; lane < QUANT__LANES; lane++)
+        for (i = 0; i < n; i++)
+            p->t[i * QUANT__LANES + lane] = p->work[lane * p->cols + at + i];
+    if (choose) quant__gq_choose(p, one_sub, 0, u, p->cols, n, loss);
+    quant__gq_run(&p->q, p->t, p->trial, loss, p->s + (sub ? 0 : one_sub) * QUANT__LANES,
+                  p->m + (sub ? 0 : one_sub) * QUANT__LANES, sub, u, p->cols, n);
+    for (i = 0; i < n; i++)
+        QUANT_MEMCPY(p->level + g->order[at + i] * QUANT__LANES, p->trial + i * QUANT__LANES,
+                     QUANT__LANES * sizeof(float));
+    for (lane = 0; lane < QUANT__LANES; lane++)
+        for (i = 0; i < n; i++)
+            p->err[lane * QUANT__CHUNK + at - chunk + i] = p->t[i * QUANT__LANES + lane];
+    if (at + n < chunk_end)
+        quant__gq_gemm(p->work + at + n, p->cols, p->err + (at - chunk), QUANT__CHUNK,
+                       g->factor + at * p->cols + at + n, p->cols, QUANT__LANES,
+                       chunk_end - at - n, n);
+}
+
+QUANT__FN void quant__gq_first(const quant__panel *p)
+{
+    const quant_gptq *g = p->g;
+    size_t len = (size_t)p->q.len, block = len * (size_t)p->q.n_sub, at, n, i, chunk, end, lane;
+    uint32_t sub[QUANT__RUN];
+    /* scales that a block's own columns cannot choose when their turn comes                      */
+    int early = block > QUANT__CHUNK || (g->opt.order == QUANT_GPTQ_ACT && !p->by_order);
+    for (lane = 0; lane < QUANT__LANES; lane++)
+        for (i = 0; i < p->cols; i++)
+            p->work[lane * p->cols + i] = p->target[lane * p->cols + g->order[i]];
+    if (early) quant__gq_fit_all(p);
+    for (chunk = 0; chunk < p->cols; chunk = end) {
+        end = p->cols - chunk < QUANT__CHUNK ? p->cols : chunk + QUANT__CHUNK;
+        for (at = chunk; at < end; at += n) {
+            size_t one = p->by_order ? at / len : g->order[at] / len;
+            n = len < QUANT__RUN ? len : QUANT__RUN;
+            if (n > end - at) n = end - at;
+            if (!early && at % block == 0) quant__gq_fit_at(p, at);
+            for (i = 0; i < n && early; i++) sub[i] = (uint32_t)(g->order[at + i] / len);
+            quant__gq_columns(p, at, n, chunk, end, early ? sub : NULL, one, !early && n == len);
+        }
+        if (end < p->cols)
+            quant__gq_gemm(p->work + end, p->cols, p->err, QUANT__CHUNK,
+                           g->factor + chunk * p->cols + end, p->cols, QUANT__LANES,
+                           p->cols - end, end - chunk);
+    }
+}
+
+/* Sweeps ----------------------------------------------------------------------------------------*/
+
+/* work = target - value, grad = (value - target) H. */
+QUANT__FN void quant__gq_gradient(const quant__panel *p)
+{
+    size_t lane, i, len = (size_t)p->q.len;
+    const uint32_t *order = p->g->order;
+    for (i = 0; i < p->cols; i++) {
+        size_t col = p->by_order ? order[i] : i, sub = i / len * QUANT__LANES;
+        for (lane = 0; lane < QUANT__LANES; lane++) {
+            float v = p->s[sub + lane] * p->level[col * QUANT__LANES + lane] - p->m[sub + lane];
+            p->work[lane * p->cols + col] = p->target[lane * p->cols + col] - v;
+        }
+    }
+    QUANT_MEMSET(p->grad, 0, QUANT__LANES * p->cols * sizeof *p->grad);
+    quant__gq_gemm(p->grad, p->cols, p->work, p->cols, p->g->h, p->g->ldh, QUANT__LANES, p->cols,
+                   p->cols);
+}
+
+/* Moves single levels of columns first .. first + n while that lowers the loss; grad [n][lane] of
+ * these columns is kept up to date. */
+QUANT__FN void quant__gq_polish(const quant__panel *p, size_t sub, size_t first, size_t n,
+                                float *grad, float *level)
+{
+    const float *s = p->s + sub * QUANT__LANES, *m = p->m + sub * QUANT__LANES;
+    const float *h = p->g->h + first * p->g->ldh + first;
+    float inv[QUANT__LANES], t[QUANT__LANES], k[QUANT__LANES], v[QUANT__LANES];
+    size_t i, j;
+    int r, pass, moved = 1;
+    quant__gq_inverses(inv, s);
+    for (pass = 0; pass < 3 && moved; pass++) {
+        moved = 0;
+        for (i = 0; i < n; i++) {
+            const float *hi = h + i * p->g->ldh;
+            float *gi = grad + i * QUANT__LANES, *li = level + i * QUANT__LANES, ih = 1 / hi[i];
+            int any = 0;
+            for (r = 0; r < QUANT__LANES; r++) t[r] = s[r] * li[r] - m[r] - gi[r] * ih;
+            quant__gq_round(&p->q, k, v, t, s, inv, m);
+            for (r = 0; r < QUANT__LANES; r++) {
+                float delta = s[r] * (k[r] - li[r]);
+                int good = delta * (2 * gi[r] + delta * hi[i]) < 0;
+                t[r] = good ? delta : 0;
+                li[r] = good ? k[r] : li[r];
+                any |= good;
+            }
+            if (!any) continue;
+            moved = 1;
+            for (j = 0; j < n; j++)
+                for (r = 0; r < QUANT__LANES; r++) grad[j * QUANT__LANES + r] += t[r] * hi[j];
+        }
+    }
+}
+
+/* One sub-block given all others: the free optimum t of its columns, rounded with several scales by
+ * the factor of its own part of H, then polished.  p->err gets the change of values. */
+QUANT__FN void quant__gq_sub(const quant__panel *p, size_t sub, int round, size_t chunk)
+{
+    const size_t n = (size_t)p->q.len, first = sub * n;
+    const float *u = p->g->blocks + sub * n * n;
+    float *level = p->level + first * QUANT__LANES, *gr = p->keep;
+    float base[QUANT__LANES], best[QUANT__LANES], s0[QUANT__LANES], m0[QUANT__LANES];
+    int32_t sc0[QUANT__LANES], mn0[QUANT__LANES];
+    size_t i, j, r, at = sub * QUANT__LANES;
+    QUANT_MEMCPY(sc0, p->sc + at, sizeof sc0);
+    QUANT_MEMCPY(mn0, p->mn + at, sizeof mn0);
+    QUANT_MEMCPY(s0, p->s + at, sizeof s0);
+    QUANT_MEMCPY(m0, p->m + at, sizeof m0);
+    for (r = 0; r < QUANT__LANES; r++) base[r] = 0;
+    for (i = 0; i < n; i++)
+        for (r = 0; r < QUANT__LANES; r++) {
+            gr[i * QUANT__LANES + r] = p->grad[r * p->cols + first + i];
+            p->t[i * QUANT__LANES + r] = s0[r] * level[i * QUANT__LANES + r] - m0[r];
+        }
+    for (i = 0; i < n; i++) {                   /* y = U g; t = value - U^T y                     */
+        float y[QUANT__LANES];
+        for (r = 0; r < QUANT__LANES; r++) y[r] = 0;
+        for (j = i; j < n; j++)
+            for (r = 0; r < QUANT__LANES; r++) y[r] += u[i * n + j] * gr[j * QUANT__LANES + r];
+        for (r = 0; r < QUANT__LANES; r++) base[r] += y[r] * y[r];
+        for (j = i; j < n; j++)
+            for (r = 0; r < QUANT__LANES; r++) p->t[j * QUANT__LANES + r] -= u[i * n + j] * y[r];
+    }
+    quant__gq_choose(p, sub, round, u, n, n, best);
+    quant__gq_run(&p->q, p->t, p->trial, best, p->s + at, p->m + at, NULL, u, n, n);
+    for (i = 0; i < n; i++)                     /* p->t is free now: old values                   */
+        for (r = 0; r < QUANT__LANES; r++)
+            p->t[i * QUANT__LANES + r] = s0[r] * level[i * QUANT__LANES + r] - m0[r];
+    for (r = 0; r < QUANT__LANES; r++) {
+        if (best[r] < base[r] * 0.99999f) {
+            for (i = 0; i < n; i++)
+                level[i * QUANT__LANES + r] = p->trial[i * QUANT__LANES + r];
+        } else {
+            p->sc[at + r] = sc0[r];
+            p->mn[at + r] = mn0[r];
+            p->s[at + r] = s0[r];
+            p->m[at + r] = m0[r];
+        }
+    }
+    for (i = 0; i < n; i++) {                   /* gradient after the change                      */
+        const float *h = p->g->h + (first + i) * p->g->ldh + first;
+        float delta[QUANT__LANES];
+        for (r = 0; r < QUANT__LANES; r++)
+            delta[r] = p->s[at + r] * level[i * QUANT__LANES + r] - p->m[at + r]
+                     - p->t[i * QUANT__LANES + r];
+        for (j = 0; j < n; j++)
+            for (r = 0; r < QUANT__LANES; r++) gr[j * QUANT__LANES + r] += delta[r] * h[j];
+    }
+    quant__gq_polish(p, sub, first, n, gr, level);
+    for (i = 0; i < n; i++)
+        for (r = 0; r < QUANT__LANES; r++) {
+            float delta = p->s[at + r] * level[i * QUANT__LANES + r] - p->m[at + r]
+                        - p->t[i * QUANT__LANES + r];
+            p->err[r * QUANT__CHUNK + first - chunk + i] = -delta;
+        }
+}
+
+/* d and dmin of a block anew by least squares, all codes kept.  quad: [0] the direction of d, [1]
+ * that of dmin, [2] one of them times H.  p->err collects the change. */
+QUANT__FN void quant__gq_refit(const quant__panel *p, size_t block, size_t chunk)
+{
+    const size_t n = (size_t)(p->q.len * p->q.n_sub), first = block * n, L = QUANT__LANES;
+    float *qd = p->quad, *qm = qd + L * QUANT__CHUNK, *hq = qm + L * QUANT__CHUNK;
+    int two = p->q.kind == QUANT__S_STEP_MIN;
+    double a[2][QUANT__LANES], b[3][QUANT__LANES];
+    size_t i, r;
+    const float *h = p->g->h + first * p->g->ldh + first;
+    for (r = 0; r < L; r++)
+        for (i = 0; i < n; i++) {
+            size_t sub = (first + i) / (size_t)p->q.len * L + r;
+            qd[r * QUANT__CHUNK + i] = (float)p->sc[sub] * p->level[(first + i) * L + r];
+            qm[r * QUANT__CHUNK + i] = two ? -(float)p->mn[sub] : 0;
+        }
+    QUANT_MEMSET(a, 0, sizeof a);
+    QUANT_MEMSET(b, 0, sizeof b);
+    QUANT_MEMSET(hq, 0, L * QUANT__CHUNK * sizeof *hq);
+    quant__gq_gemm(hq, QUANT__CHUNK, qd, QUANT__CHUNK, h, p->g->ldh, L, n, n);
+    for (r = 0; r < L; r++)
+        for (i = 0; i < n; i++) {
+            size_t at = r * QUANT__CHUNK + i;
+            double gi = (double)p->grad[r * p->cols + first + i];
+            a[0][r] += (double)qd[at] * gi;
+            a[1][r] += (double)qm[at] * gi;
+            b[0][r] -= (double)qd[at] * (double)hq[at];
+            b[1][r] -= (double)qm[at] * (double)hq[at];
+        }
+    if (two) {
+        QUANT_MEMSET(hq, 0, L * QUANT__CHUNK * sizeof *hq);
+        quant__gq_gemm(hq, QUANT__CHUNK, qm, QUANT__CHUNK, h, p->g->ldh, L, n, n);
+        for (r = 0; r < L; r++)
+            for (i = 0; i < n; i++) {
+                size_t at = r * QUANT__CHUNK + i;
+                b[2][r] -= (double)qm[at] * (double)hq[at];
+            }
+    }
+    for (r = 0; r < L; r++) {
+        int32_t *d = p->d + block * L + r, *dmin = p->dmin + block * L + r;
+        float d0 = quant__half((uint32_t)*d), m0 = quant__half((uint32_t)*dmin);
+        double det = b[0][r] * b[2][r] - b[1][r] * b[1][r], xd = 0, xm = 0, gain;
+        int32_t nd, nm;
+        if (two && det > 1e-9 * b[0][r] * b[2][r]) {
+            xd = (b[1][r] * a[1][r] - b[2][r] * a[0][r]) / det;
+            xm = (b[1][r] * a[0][r] - b[0][r] * a[1][r]) / det;
+        } else if (b[0][r] > 0) {
+            xd = -a[0][r] / b[0][r];
+        }
+        nd = quant__gq_half(d0 + (float)xd);
+        nm = quant__gq_half(m0 + (float)xm);
+        if (two && quant__half((uint32_t)nm) < 0) nm = *dmin;
+        xd = (double)quant__half((uint32_t)nd) - (double)d0;
+        xm = (double)quant__half((uint32_t)nm) - (double)m0;
+        gain = 2 * (xd * a[0][r] + xm * a[1][r]) + xd * xd * b[0][r] + 2 * xd * xm * b[1][r]
+             + xm * xm * b[2][r];
+        if (!(gain < 0)) { nd = *d; nm = *dmin; xd = xm = 0; }
+        *d = nd;
+        *dmin = nm;
+        for (i = 0; i < n; i++) {
+            size_t at = r * QUANT__CHUNK + i;
+            qd[at] = -(float)(xd * (double)qd[at] + xm * (double)qm[at]);
+            p->err[r * QUANT__CHUNK + first - chunk + i] += qd[at];
+        }
+    }
+    quant__gq_gemm(p->grad + first, p->cols, qd, QUANT__CHUNK, h, p->g->ldh, L, n, n);
+    quant__gq_scales(p, block * (size_t)p->q.n_sub, (size_t)p->q.n_sub);
+}
+
+/* One sweep over all sub-blocks.  Gradients are kept up to date inside the chunk at once, in the
+ * other columns after it.  err: minus the change of values. */
+QUANT__FN void quant__gq_sweep(const quant__panel *p, int round)
+{
+    const quant_gptq *g = p->g;
+    size_t len = (size_t)p->q.len, block = len * (size_t)p->q.n_sub, at, chunk, end, r, i;
+    for (chunk = 0; chunk < p->cols; chunk = end) {
+        end = p->cols - chunk < QUANT__CHUNK ? p->cols : chunk + QUANT__CHUNK;
+        for (at = chunk; at < end; at += len) {
+            quant__gq_sub(p, at / len, round, chunk);
+            quant__gq_gemm(p->grad + chunk, p->cols, p->err + (at - chunk), QUANT__CHUNK,
+                           g->h + at * g->ldh + chunk, g->ldh, QUANT__LANES, end - chunk, len);
+            if ((p->q.kind == QUANT__S_STEP || p->q.kind == QUANT__S_STEP_MIN)
+                && (at + len) % block == 0)
+                quant__gq_refit(p, at / block, chunk);
+        }
+        if (chunk > 0)
+            quant__gq_gemm(p->grad, p->cols, p->err, QUANT__CHUNK, g->h + chunk * g->ldh, g->ldh,
+                           QUANT__LANES, chunk, end - chunk);
+        if (end < p->cols)
+            quant__gq_gemm(p->grad + end, p->cols, p->err, QUANT__CHUNK,
+                           g->h + chunk * g->ldh + end, g->ldh, QUANT__LANES, p->cols - end,
+                           end - chunk);
+        for (r = 0; r < QUANT__LANES; r++)
+            for (i = chunk; i < end; i++)
+                p->work[r * p->cols + i] += p->err[r * QUANT__CHUNK + i - chunk];
+    }
+}
+
+/* Storing ---------------------------------------------------------------------------------------*/
+
+/* Codes of the block's weights from levels. */
+QUANT__FN void quant__gq_codes(const quant__panel *p, uint8_t *code, size_t first, size_t n,
+                               size_t lane)
+{
+    size_t i;
+    for (i = 0; i < n; i++) {
+        int k = (int)p->level[(first + i) * QUANT__LANES + lane], c = k - p->q.lo;
+        if (p->q.table == quant__iq4_values)
+            for (c = 0; c < 15 && quant__iq4_values[c] != k; c++) {}
+        else if (p->q.table)
+            for (c = 0; c < 15 && quant__fp4_values[c] != k; c++) {}
+        code[i] = (uint8_t)c;
+    }
+}
+
+QUANT__FN void quant__gq_pack_q3_k(uint8_t *b, const uint8_t *code, const int32_t *sc)
+{
+    int k;
+    QUANT_MEMSET(b, 0, 110);
+    for (k = 0; k < 16; k++) {
+        int s = (int)sc[k * QUANT__LANES] + 32;
+        b[96 + k % 8] = (uint8_t)(b[96 + k % 8] | (s & 15) << 4 * (k / 8));
+        b[104 + k % 4] = (uint8_t)(b[104 + k % 4] | (s >> 4) << 2 * (k / 4));
+    }
+    for (k = 0; k < QUANT__K; k++) b[k % 32] = (uint8_t)(b[k % 32] | (code[k] >> 2) << k / 32);
+    quant__pack_crumbs(b + 32, code);
+}
+
+QUANT__FN void quant__gq_pack_q6_k(uint8_t *b, const uint8_t *code, const int32_t *sc)
+{
+    int h, l;
+    for (h = 0; h < 2; h++)
+        for (l = 0; l < 32; l++) {
+            const uint8_t *q = code + 128 * h + l;
+            b[64 * h + l] = (uint8_t)((q[0] & 15) | (q[64] & 15) << 4);
+            b[64 * h + 32 + l] = (uint8_t)((q[32] & 15) | (q[96] & 15) << 4);
+            b[128 + 32 * h + l] = (uint8_t)(q[0] >> 4 | (q[32] >> 4) << 2 | (q[64] >> 4) << 4
+                                            | (q[96] >> 4) << 6);
+        }
+    for (l = 0; l < 16; l++) b[192 + l] = (uint8_t)(int8_t)sc[l * QUANT__LANES];
+}
+
+/* Q4_K and Q5_K */
+QUANT__FN void quant__gq_pack_q4_k(uint8_t *b, const uint8_t *code, const int32_t *sc,
+                                   const int32_t *mn, uint32_t d, uint32_t dmin, int five)
+{
+    quant__subblocks s;
+    uint8_t *qs = b + (five ? 48 : 16);
+    int c, l;
+    for (c = 0; c < 8; c++) {
+        s.scales[c] = (uint8_t)sc[c * QUANT__LANES];
+        s.mins[c] = (uint8_t)mn[c * QUANT__LANES];
+    }
+    s.d = d;
+    s.dmin = dmin;
+    quant__pack_q4_k_head(b, &s);
+    if (five) QUANT_MEMSET(b + 16, 0, 32);
+    for (c = 0; c < 4; c++)
+        for (l = 0; l < 32; l++) {
+            int lo = code[64 * c + l], hi = code[64 * c + 32 + l];
+            qs[32 * c + l] = (uint8_t)((lo & 15) | (hi & 15) << 4);
+            if (five)
+                b[16 + l] = (uint8_t)(b[16 + l] | (lo >> 4) << 2 * c | (hi >> 4) << (2 * c + 1));
+        }
+}
+
+QUANT__FN void quant__gq_pack(const quant__panel *p, uint8_t *b, size_t block, size_t lane)
+{
+    uint8_t code[QUANT__K];
+    size_t L = QUANT__LANES, n = (size_t)(p->q.len * p->q.n_sub), i;
+    const int32_t *sc = p->sc + block * (size_t)p->q.n_sub * L + lane;
+    const int32_t *mn = p->mn + block * (size_t)p->q.n_sub * L + lane;
+    uint32_t d = (uint32_t)p->d[block * L + lane], dmin = (uint32_t)p->dmin[block * L + lane];
+    quant__gq_codes(p, code, block * n, n, lane);
+    if (p->q.kind == QUANT__S_HALF || p->q.kind == QUANT__S_HALF_MIN)
+        quant__put16(p->g->grid.type == QUANT_TQ2_0 ? b + 64 : b, (uint32_t)sc[0]);
+    switch (p->g->grid.type) {
+        case QUANT_Q4_0: case QUANT_IQ4_NL: quant__pack_nibbles(b + 2, code); break;
+        case QUANT_Q4_1:
+            quant__put16(b + 2, (uint32_t)mn[0]);
+            quant__pack_nibbles(b + 4, code);
+            break;
+        case QUANT_Q5_0: quant__put32(b + 2, quant__pack_nibbles(b + 6, code)); break;
+        case QUANT_Q5_1:
+            quant__put16(b + 2, (uint32_t)mn[0]);
+            quant__put32(b + 4, quant__pack_nibbles(b + 8, code));
+            break;
+        case QUANT_Q8_0: for (i = 0; i < 32; i++) b[2 + i] = (uint8_t)(code[i] - 127); break;
+        case QUANT_TQ2_0: quant__pack_crumbs(b, code); break;
+        case QUANT_MXFP4:
+            b[0] = (uint8_t)sc[0];
+            quant__pack_nibbles(b + 1, code);
+            break;
+        case QUANT_NVFP4:
+            for (i = 0; i < 4; i++) b[i] = (uint8_t)sc[i * L];
+            for (i = 0; i < 32; i++)
+                b[4 + i] = (uint8_t)(code[16 * (i / 8) + i % 8]
+                                     | code[16 * (i / 8) + 8 + i % 8] << 4);
+            break;
+        case QUANT_Q2_K:
+            for (i = 0; i < 16; i++) b[i] = (uint8_t)(sc[i * L] | mn[i * L] << 4);
+            quant__pack_crumbs(b + 16, code);
+            quant__put16(b + 80, d);
+            quant__put16(b + 82, dmin);
+            break;
+        case QUANT_Q3_K:
+            quant__gq_pack_q3_k(b, code, sc);
+            quant__put16(b + 108, d);
+            break;
+        case QUANT_Q4_K: case QUANT_Q5_K:
+            quant__gq_pack_q4_k(b, code, sc, mn, d, dmin, p->g->grid.type == QUANT_Q5_K);
+            break;
+        case QUANT_Q6_K:
+            quant__gq_pack_q6_k(b, code, sc);
+            quant__put16(b + 208, d);
+            break;
+        default: {                              /* IQ4_XS                                        */
+            uint32_t high = 0;
+            quant__put16(b, d);
+            QUANT_MEMSET(b + 4, 0, 4);
+            for (i = 0; i < 8; i++) {
+                uint32_t s = (uint32_t)(sc[i * L] + 32);
+                b[4 + i / 2] = (uint8_t)(b[4 + i / 2] | (s & 15) << 4 * (i % 2));
+                high |= s >> 4 << 2 * i;
+                quant__pack_nibbles(b + 8 + 16 * i, code + 32 * i);
+            }
+            quant__put16(b + 2, high);
+            break;
+        }
+    }
+}
+
+/* Writes the lanes to rows row0 and on. */
+QUANT__FN void quant__gq_store(const quant__panel *p, const quant_gptq_out *out, size_t row0)
+{
+    size_t cols = p->cols, n = (size_t)(p->q.len * p->q.n_sub), lane, i, L = QUANT__LANES;
+    size_t blocks = cols / n, row_size = quant_row_size(p->g->grid.type, cols);
+    for (lane = 0; lane < p->n; lane++) {
+        size_t row = row0 + lane;
+        for (i = 0; i < blocks; i++) {
+            if (!p->g->grid.bits) {
+                if (out->rows)
+                    quant__gq_pack(p, (uint8_t *)out->rows + row * row_size
+                                   + i * (row_size / blocks), i, lane);
+                continue;
+            }
+            if (out->scales) out->scales[row * blocks + i] = (uint16_t)p->sc[i * L + lane];
+            if (out->zeros) out->zeros[row * blocks + i] = (uint8_t)p->mn[i * L + lane];
+        }
+        for (i = 0; i < cols; i++) {
+            if (p->g->grid.bits && out->codes)
+                out->codes[row * cols + i] = (uint8_t)(int)p->level[i * L + lane];
+            if (out->values)
+                out->values[row * cols + i] = p->target[lane * cols + i]
+                                            - p->work[lane * cols + i];
+        }
+    }
+}
+
+/* Losses of the lanes without the damping. */
+QUANT__FN void quant__gq_loss(const quant__panel *p, double *loss)
+{
+    size_t lane, i;
+    for (lane = 0; lane < p->n; lane++) {
+        const float *w = p->work + lane * p->cols, *g = p->grad + lane * p->cols;
+        double s = 0;
+        for (i = 0; i < p->cols; i++)
+            s -= (double)w[i] * ((double)g[i] + (double)p->g->added * (double)w[i]);
+        loss[lane] = s > 0 ? s : 0;
+    }
+}
+
+QUANT_API quant_result quant_gptq_rows(const quant_gptq_out *out, const quant_gptq *g,
+                                       const float *w, size_t ldw, size_t row0, size_t row1,
+                                       void *scratch, size_t size, quant_error *err)
+{
+    quant__carve c = { NULL, 0, 0 };
+    quant__panel p;
+    size_t row, lane;
+    int round;
+    c.base = (uint8_t *)scratch;
+    quant__gq_panel(&c, &p, g);
+    if (c.overflow || size < c.used)
+        return quant__fail_size(err, QUANT_E_MEMORY, 0, QUANT__TEXT("the scratch is too small"),
+                                c.used, size);
+    for (row = row0; row < row1; row += QUANT__LANES) {
+        p.n = row1 - row < QUANT__LANES ? row1 - row : QUANT__LANES;
+        QUANT_MEMSET(scratch, 0, c.used);       /* lanes that are not in use must be numbers      */
+        for (lane = 0; lane < p.n; lane++) {
+            const float *x = w + (row + lane) * ldw;
+            size_t bad = quant__first_bad(x, g->cols, 65504.f);
+            if (bad < g->cols)
+                return quant__fail(err, QUANT_E_NUMERIC, (uint64_t)(row + lane) * g->cols + bad,
+                                   QUANT__TEXT("a weight is not finite or too large"));
+            QUANT_MEMCPY(p.target + lane * g->cols, x, g->cols * sizeof *x);
+            p.variance[lane] = quant__sum_squares(x, g->cols) / (float)g->cols;
+        }
+        quant__gq_first(&p);
+        quant__gq_gradient(&p);
+        for (round = 1; round <= g->opt.sweeps && !p.by_order && p.q.len <= QUANT__RUN; round++)
+            quant__gq_sweep(&p, round);
+        quant__gq_store(&p, out, row);
+        if (out->loss) quant__gq_loss(&p, out->loss + row);
+    }
+    return QUANT_OK;
+}
+
+/* W += scale E U^T U, in the order of the factor. */
+QUANT_API quant_result quant_gptq_shift(const quant_gptq *g, float *w, size_t ldw, const float *e,
+                                        size_t lde, size_t row0, size_t row1, float scale,
+                                        void *scratch, size_t size, quant_error *err)
+{
+    quant__carve c = { NULL, 0, 0 };
+    quant__panel p;
+    size_t row, lane, i, k, cols = g->cols;
+    c.base = (uint8_t *)scratch;
+    quant__gq_panel(&c, &p, g);
+    if (c.overflow || size < c.used)
+        return quant__fail_size(err, QUANT_E_MEMORY, 0, QUANT__TEXT("the scratch is too small"),
+                                c.used, size);
+    for (row = row0; row < row1; row += QUANT__LANES) {
+        size_t n = row1 - row < QUANT__LANES ? row1 - row : QUANT__LANES;
+        for (lane = 0; lane < n; lane++) {
+            float *y = p.work + lane * cols, *x = p.target + lane * cols;
+            for (i = 0; i < cols; i++) x[i] = e[(row + lane) * lde + g->order[i]];
+            for (i = 0; i < cols; i++) {        /* y = x U^T                                     */
+                double s = 0;
+                for (k = i; k < cols; k++) s += (double)x[k] * (double)g->factor[i * cols + k];
+                y[i] = -(float)s;
+            }
+        }
+        QUANT_MEMSET(p.grad, 0, QUANT__LANES * cols * sizeof *p.grad);
+        quant__gq_gemm(p.grad, cols, p.work, cols, g->factor, cols, n, cols, cols);
+        for (lane = 0; lane < n; lane++)
+            for (i = 0; i < cols; i++)
+                w[(row + lane) * ldw + g->order[i]] += scale * p.grad[lane * cols + i];
+    }
+    return QUANT_OK;
+}
+#endif /* QUANT_NO_ENCODE */
 
 /* >>stdio ----------------------------------------------------------------------------------------
  * Files by name, the path in the encoding of fopen.  Mapped where the system has it: opening then

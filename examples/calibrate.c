@@ -1,6 +1,9 @@
-/* calibrate: runs a text through a model and writes what quantizers want to know about it.
+/* calibrate: runs a text through a model and writes what quantizers want to know about it, or
+ * quantizes it right away.
  *
  *     calibrate imatrix MODEL.gguf TEXT OUT.gguf [--ctx 512] [--chunks N] [--output] [-t THREADS]
+ *     calibrate gptq MODEL.gguf TEXT OUT.gguf TYPE [--tokens N] [--order natural|group|act]
+ *         [--damp D] [--asymmetric-calibration A] [--report FILE] [--threads N]
  *
  * imatrix: for every matrix of the blocks the sums of x^2 of each input column over all tokens, and
  * the number of tokens: the importance file that llama-quantize and examples/quantize.c read.  OUT
@@ -8,14 +11,14 @@
  * ctx - 1 tokens of the text, as perplexity takes them.  --output: also the output matrix.
  *
  * OUT appears under its name only when it is complete. */
-#include "llama.h"
-#include <signal.h>
+#include "layerwise.h"
 #include <sys/stat.h>
 
 typedef struct options {
-    const char *model, *text, *out;
-    size_t      n_ctx, chunks, threads;
-    int         output;
+    const char *model, *text, *out, *type, *report;
+    size_t      n_ctx, chunks, threads, tokens;
+    int         output, gptq;
+    lw_options  lw;
 } options;
 
 /* What one matrix has seen. */
@@ -32,21 +35,34 @@ typedef struct gather {
     const llama_model *model;
 } gather;
 
-static volatile sig_atomic_t stopped;
-
 static void on_interrupt(int sig)
 {
     (void)sig;
-    stopped = 1;
+    lw_stopped = 1;
 }
 
 static const char usage[] =
     "usage: calibrate imatrix MODEL.gguf TEXT OUT.gguf [--ctx 512] [--chunks N] [--output] [-t N]\n"
+    "       calibrate gptq MODEL.gguf TEXT OUT.gguf TYPE [options]\n"
+    "imatrix: importance file; OUT.dat gets llama.cpp's older form\n"
     "  --ctx N       tokens of a chunk\n"
     "  --chunks N    at most so many chunks\n"
     "  --output      also the output matrix, which llama.cpp leaves out\n"
-    "  -t N          threads, default: all processors\n"
-    "OUT.dat gets llama.cpp's older form.\n";
+    "gptq: a quantized model.  TYPE: for all matrices of the blocks, such as Q4_0 (embedding and\n"
+    "output stay as they are), or a mix such as Q4_K_M, or int4g128: integers with groups, stored\n"
+    "as the F16 values that they stand for\n"
+    "  --tokens N    of the text, default 65536\n"
+    "  --ctx N       tokens of a chunk, default 512\n"
+    "  --order O     group (default), natural or act: which columns are rounded first\n"
+    "  --damp D      part of the mean diagonal of the Hessian added to it, default 0.01\n"
+    "  --asymmetric-calibration A   how far a matrix makes up for what was lost before it,\n"
+    "                0 to 1, default 1; 0 is faster\n"
+    "  --residual A  the same for the sum of all blocks so far, default 1\n"
+    "  --sweeps N    of coordinate descent after the columns, default 4, 0: none\n"
+    "  --trials N    scales that are tried for a group, default all, 1: only the first fit\n"
+    "  --report FILE one line for each matrix: name, type, rows, columns, loss for a weight and\n"
+    "                token, damp, times it was raised, dead columns\n"
+    "-t N, --threads N   default: all processors\n";
 
 static int fail(const char *what, const char *why)
 {
@@ -226,7 +242,7 @@ static int run(const options *o, llama_context *c, const llama_tokens *t)
             if (llama_eval(c, chunk + at, k, o->output ? logits : NULL, 1)) r = fail(c->err, "");
         }
         if (g.failed) r = fail("out of memory", "");
-        if (stopped) r = fail("interrupted, nothing written", "");
+        if (lw_stopped) r = fail("interrupted, nothing written", "");
         if (r == 0) llama_progress(i + 1, chunks, since, "");
     }
     if (r == 0) r = write_out(&g, o, chunks);
@@ -246,40 +262,138 @@ static int number(const char *s, size_t least, size_t *out)
     return 1;
 }
 
+static int real(const char *s, double least, double most, float *out)
+{
+    char *end;
+    double v = s ? strtod(s, &end) : 0;
+    if (!s || end == s || *end || !(v >= least && v <= most)) return 0;
+    *out = (float)v;
+    return 1;
+}
+
+static int order(const char *s, uint32_t *out)
+{
+    static const char *const names[] = { "group", "natural", "act" };
+    uint32_t i;
+    for (i = 0; s && i < 3; i++) if (!strcmp(s, names[i])) { *out = i; return 1; }
+    return 0;
+}
+
+/* "Q4_0", "Q4_K_M" or "int4g128". */
+static int parse_type(options *o)
+{
+    const quant_type_info *t;
+    unsigned bits = 0, group = 0;
+    int used = 0;
+    o->lw.mix = -1;
+    if (sscanf(o->type, "int%u%n", &bits, &used) == 1) {
+        if (o->type[used] == 'g' && sscanf(o->type + used, "g%u%n", &group, &used) != 1) return 0;
+        o->lw.integers.bits = bits;
+        o->lw.integers.group = group;
+        o->lw.integers.search = 1;
+        o->lw.type = QUANT_Q4_0;
+        return bits >= 2 && bits <= 8;
+    }
+    o->lw.type = quant_type_find(o->type);
+    t = quant_type_get(o->lw.type);
+    if (t && t->flags & QUANT_TF_QUANTIZED) return 1;
+    o->lw.mix = quant_mix_find(o->type);
+    return o->lw.mix >= 0;
+}
+
+/* Options of gptq alone; -1 if it is none of them. */
+static int parse_gptq(options *o, const char *a, const char *value)
+{
+    size_t n = 0;
+    int ok = -1;
+    if (!strcmp(a, "--tokens")) ok = number(value, 2, &o->tokens);
+    else if (!strcmp(a, "--order")) ok = order(value, &o->lw.gptq.order);
+    else if (!strcmp(a, "--damp")) ok = real(value, 1e-6, 1, &o->lw.gptq.damp);
+    else if (!strcmp(a, "--asymmetric-calibration")) ok = real(value, 0, 1, &o->lw.shift);
+    else if (!strcmp(a, "--residual")) ok = real(value, 0, 1, &o->lw.residual);
+    else if (!strcmp(a, "--report")) ok = (o->report = value) != NULL;
+    else if (!strcmp(a, "--sweeps") && (ok = number(value, 0, &n)) != 0)
+        o->lw.gptq.sweeps = n ? (int32_t)n : -1;
+    else if (!strcmp(a, "--trials") && (ok = number(value, 1, &n)) != 0)
+        o->lw.gptq.trials = (int32_t)n;
+    return ok;
+}
+
 static int parse(options *o, int argc, char **argv)
 {
     int i;
     memset(o, 0, sizeof *o);
     o->n_ctx = 512;
     o->chunks = (size_t)-1;
+    o->tokens = 65536;
+    o->lw.shift = o->lw.residual = 1;
     o->threads = llama_n_threads();
-    if (argc < 2 || strcmp(argv[1], "imatrix"))
-        return fail("the first argument must be imatrix (see --help)", "");
+    if (argc < 2 || (strcmp(argv[1], "imatrix") && strcmp(argv[1], "gptq")))
+        return fail("the first argument must be imatrix or gptq (see --help)", "");
+    o->gptq = !strcmp(argv[1], "gptq");
     for (i = 2; i < argc; i++) {
         const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         int ok = 1;
-        if (!strcmp(a, "--output")) o->output = 1;
+        if (!strcmp(a, "--output") && !o->gptq) o->output = 1;
         else if (a[0] != '-') {
             if (!o->model) o->model = a;
             else if (!o->text) o->text = a;
             else if (!o->out) o->out = a;
+            else if (o->gptq && !o->type) o->type = a;
             else ok = 0;
         } else {
             if (!strcmp(a, "--ctx")) ok = number(value, 2, &o->n_ctx);
-            else if (!strcmp(a, "--chunks")) ok = number(value, 1, &o->chunks);
-            else if (!strcmp(a, "-t")) ok = number(value, 1, &o->threads);
-            else ok = 0;
+            else if (!strcmp(a, "-t") || !strcmp(a, "--threads"))
+                ok = number(value, 1, &o->threads);
+            else if (!strcmp(a, "--chunks") && !o->gptq) ok = number(value, 1, &o->chunks);
+            else ok = o->gptq ? parse_gptq(o, a, value) > 0 : 0;
             i++;
         }
         if (!ok) return fail("bad argument (see --help)", a);
     }
-    return o->out ? 0 : fail("a model, a text and an output are needed (see --help)", "");
+    if (!o->out || (o->gptq && !o->type))
+        return fail(o->gptq ? "a model, a text, an output and a type are needed (see --help)"
+                            : "a model, a text and an output are needed (see --help)", "");
+    if (o->gptq && !parse_type(o)) return fail(o->type, "no such type or mix");
+    return 0;
+}
+
+/* Quantizes the model; the line `asked` must tell apart what gives different bytes. */
+static int run_gptq(options *o, llama_context *c, const llama_tokens *t, const char *text,
+                    size_t text_size)
+{
+    static lw_work w;
+    char asked[512];
+    size_t chunks = llama_n_chunks(&c->model->vocab, t, o->n_ctx);
+    FILE *report = NULL;
+    int r;
+    o->lw.n_ctx = o->n_ctx;
+    o->lw.chunks = o->tokens / o->n_ctx < chunks ? o->tokens / o->n_ctx : chunks;
+    if (o->lw.chunks == 0) return fail("--tokens is less than one chunk", "");
+    if (o->report) {
+        report = fopen(o->report, "w");
+        if (!report) return fail(o->report, "cannot be written");
+        fprintf(report, "matrix\ttype\trows\tcols\tloss\tdamp\traised\tdead\n");
+    }
+    o->lw.report = report;
+    snprintf(asked, sizeof asked, "calibrate 1 %s ctx %zu chunks %zu order %u damp %g shift %g "
+             "residual %g sweeps %d trials %d model %llu text %llx\n", o->type, o->n_ctx,
+             o->lw.chunks, (unsigned)o->lw.gptq.order, (double)o->lw.gptq.damp,
+             (double)o->lw.shift, (double)o->lw.residual, (int)o->lw.gptq.sweeps,
+             (int)o->lw.gptq.trials, (unsigned long long)c->model->tensor_bytes,
+             (unsigned long long)lw__sum((const uint8_t *)text, text_size));
+    r = lw_run(&w, c->model, c, t, &o->lw, o->out, asked);
+    if (r) fail(w.err, "");
+    else fprintf(stderr, "%s: %s, %zu tokens, %.0f s\n", o->out, o->type,
+                 o->lw.chunks * o->n_ctx, llama_seconds() - w.since);
+    if (report && fclose(report) && r == 0) r = fail(o->report, "write error");
+    return r ? 1 : 0;
 }
 
 int main(int argc, char **argv)
 {
     options o;
-    llama_model model;
+    llama_model lm;
     llama_context c;
     llama_tokens t = { NULL, 0, 0 };
     struct sigaction sa;
@@ -296,20 +410,21 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &sa, NULL);
     text = llama_read_file(o.text, &size);
     if (!text) return fail(o.text, "cannot be read");
-    if (llama_model_open(&model, o.model)) {
+    if (llama_model_open(&lm, o.model)) {
         free(text);
-        return fail(model.err, "");
+        return fail(lm.err, "");
     }
     memset(&c, 0, sizeof c);
-    batch = (1u << 23) / model.vocab.n;
+    batch = (1u << 23) / lm.vocab.n;
     batch = !o.output || batch > 128 ? 128 : batch < 8 ? 8 : batch;
-    if (llama_context_init(&c, &model, o.n_ctx, batch, o.threads)) fail(c.err, "");
-    else if (llama_tokenize(&model.vocab, &t, text, size, 0, 0)) fail("out of memory", "");
-    else if (llama_n_chunks(&model.vocab, &t, o.n_ctx) == 0)
+    if (o.gptq) batch = o.n_ctx;
+    if (llama_context_init(&c, &lm, o.n_ctx, batch, o.threads)) fail(c.err, "");
+    else if (llama_tokenize(&lm.vocab, &t, text, size, 0, 0)) fail("out of memory", "");
+    else if (llama_n_chunks(&lm.vocab, &t, o.n_ctx) == 0)
         fail(o.text, "the text is shorter than one chunk");
-    else r = run(&o, &c, &t);
+    else r = o.gptq ? run_gptq(&o, &c, &t, text, size) : run(&o, &c, &t);
     llama_context_free(&c);
-    llama_model_close(&model);
+    llama_model_close(&lm);
     free(t.id);
     free(text);
     return r;

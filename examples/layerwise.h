@@ -1,0 +1,841 @@
+/* layerwise.h - quantizes a model matrix by matrix while a text runs through it, for calibrate.c.
+ *
+ * Two streams of hidden states go through the blocks side by side: `plain`, the model as it was,
+ * and `real`, the model with everything quantized so far.  A matrix is quantized once all tokens
+ * have reached it in both; then the tokens go on.  So every matrix sees what it will see later, and
+ * knows what it should have seen.  In memory: one block's weights as floats, the states of all
+ * tokens, the finished bytes of the quantized matrices.
+ *
+ * Sections: >>work >>products >>stream >>capture >>matrices >>resume >>write */
+#ifndef LAYERWISE_H
+#define LAYERWISE_H
+#include "common.h"
+#include "gemm.h"
+#include "llama.h"
+#include <signal.h>
+
+/* >>work ----------------------------------------------------------------------------------------*/
+enum { LW_Q, LW_K, LW_V, LW_O, LW_GATE, LW_UP, LW_DOWN, LW_MATS };
+enum { LW_PLAIN, LW_REAL, LW_STREAMS };
+
+typedef struct lw_options {
+    size_t         n_ctx, chunks;   /* tokens are n_ctx * chunks                                 */
+    quant_gptq_opt gptq;
+    quant_grid     integers;        /* bits != 0: rounded to these and stored as F16             */
+    float          shift;           /* how far W moves towards what the data asks of it          */
+    float          residual;        /* how much of the stream's own error o and down make up for */
+    int            mix;             /* mix number, or -1: `type` for all matrices of the blocks  */
+    quant_type     type;
+    FILE          *report;          /* NULL, or one line for each matrix                         */
+} lw_options;
+
+/* One matrix of the block being worked on. */
+typedef struct lw_matrix {
+    const llama_linear *from;
+    float *w;                       /* [rows x cols] as in the model                             */
+    float *v;                       /* [rows x cols] what was stored                             */
+    size_t rows, cols;
+} lw_matrix;
+
+/* A finished tensor. */
+typedef struct lw_tensor {
+    const quant_tensor *t;
+    quant_type type;
+    uint8_t   *data;
+    size_t     size;
+    float      scale;               /* NVFP4                                                     */
+} lw_tensor;
+
+typedef struct lw_work {
+    char              err[LLAMA_ERR];
+    const lw_options *o;
+    llama_model      *m;
+    llama_context    *c;
+    size_t            tokens, e, width;     /* e: length of a state; width: of a middle one      */
+    float *x[LW_STREAMS];           /* [tokens x e] states                                       */
+    float *mid[LW_STREAMS];         /* [tokens x width] inputs of o and of down                  */
+    lw_matrix mat[LW_MATS];
+    float *h, *cross, *e_rows;      /* [cols x cols], [cols x cols] or [rows x cols], the same   */
+    float *a, *b;                   /* [n_ctx x most] inputs and outputs of a chunk              */
+    float *panels;                  /* of each thread for gemm                                   */
+    void  *prepared;                /* for quant_gptq_prepare                                    */
+    size_t prepared_size;
+    void  *scratch;                 /* for quant_gptq_rows, of each thread                       */
+    size_t scratch_each, most;
+    lw_tensor *done;                /* [n_done]                                                  */
+    size_t n_done, n_mats;
+    double since;
+    FILE  *part;                    /* finished tensors are appended to it                       */
+    llama_arena arena;
+} lw_work;
+
+static volatile sig_atomic_t lw_stopped;
+
+/* >>products ------------------------------------------------------------------------------------*/
+struct lw__gemm { const gemm_task *t; float *panels; };
+
+static inline void lw__gemm_job(void *arg, size_t thread, size_t n_threads)
+{
+    const struct lw__gemm *g = (const struct lw__gemm *)arg;
+    gemm_share(g->t, g->panels + thread * GEMM_K * GEMM_N, thread, n_threads);
+}
+
+static inline void lw_gemm(lw_work *w, const gemm_task *t)
+{
+    struct lw__gemm g;
+    g.t = t;
+    g.panels = w->panels;
+    llama_pool_run(&w->c->pool, lw__gemm_job, &g);
+}
+
+/* y [n x rows] = x [n x cols] w [rows x cols]^T */
+static inline void lw_product(lw_work *w, float *y, const float *x, const float *mat, size_t n,
+                              size_t rows, size_t cols)
+{
+    gemm_task t;
+    memset(&t, 0, sizeof t);
+    memset(y, 0, n * rows * sizeof *y);
+    t.c = y; t.ldc = rows;
+    t.a = x; t.a_row = cols; t.a_col = 1;
+    t.b = mat; t.ldb = cols; t.b_turned = 1;
+    t.m = n; t.n = rows; t.k = cols;
+    t.sign = 1;
+    lw_gemm(w, &t);
+}
+
+/* c [m x n] += sign a [k x m]^T b [k x n] */
+static inline void lw_outer(lw_work *w, float *c, const float *a, const float *b, size_t k,
+                            size_t m, size_t n, float sign, int lower)
+{
+    gemm_task t;
+    memset(&t, 0, sizeof t);
+    t.c = c; t.ldc = n;
+    t.a = a; t.a_row = 1; t.a_col = m;
+    t.b = b; t.ldb = n;
+    t.m = m; t.n = n; t.k = k;
+    t.sign = sign;
+    t.lower = lower;
+    lw_gemm(w, &t);
+}
+
+/* c [m x n] += sign a [m x k] b [k x n] */
+static inline void lw_inner(lw_work *w, float *c, const float *a, const float *b, size_t m,
+                            size_t k, size_t n, float sign)
+{
+    gemm_task t;
+    memset(&t, 0, sizeof t);
+    t.c = c; t.ldc = n;
+    t.a = a; t.a_row = k; t.a_col = 1;
+    t.b = b; t.ldb = n;
+    t.m = m; t.n = n; t.k = k;
+    t.sign = sign;
+    lw_gemm(w, &t);
+}
+
+/* >>stream --------------------------------------------------------------------------------------
+ * Chunks of n_ctx tokens, each a text of its own. */
+struct lw__norm { float *h; const float *x, *w; size_t n, e; float eps; };
+
+static inline void lw__norm_job(void *arg, size_t thread, size_t n_threads)
+{
+    const struct lw__norm *j = (const struct lw__norm *)arg;
+    size_t t, t1;
+    llama_share(j->n, thread, n_threads, &t, &t1);
+    for (; t < t1; t++) llama__rms(j->h + t * j->e, j->x + t * j->e, j->w, j->e, j->eps);
+}
+
+/* h = the normed states of a chunk. */
+static inline void lw_norm(lw_work *w, float *h, int stream, size_t chunk, const float *weight)
+{
+    struct lw__norm j;
+    j.h = h;
+    j.x = w->x[stream] + chunk * w->o->n_ctx * w->e;
+    j.w = weight;
+    j.n = w->o->n_ctx;
+    j.e = w->e;
+    j.eps = w->m->hp.eps;
+    llama_pool_run(&w->c->pool, lw__norm_job, &j);
+}
+
+/* The matrix as this stream has it. */
+static inline const float *lw_weights(const lw_work *w, int stream, int mat)
+{
+    return stream == LW_PLAIN ? w->mat[mat].w : w->mat[mat].v;
+}
+
+/* The inputs of o: attention over one chunk. */
+static inline void lw_attention(lw_work *w, int stream, size_t chunk, size_t layer)
+{
+    const llama_hparams *h = &w->m->hp;
+    llama_context *c = w->c;
+    llama__step s;
+    size_t n = w->o->n_ctx, q = h->n_head * h->head_dim, kv = h->n_head_kv * h->head_dim;
+    memset(&s, 0, sizeof s);
+    s.c = c;
+    s.n = n;
+    s.layer = &w->m->layers[layer];
+    s.layer_index = 0;              /* the cache has room for one layer's keys only              */
+    c->n_past = 0;
+    lw_norm(w, c->h, stream, chunk, s.layer->attn_norm);
+    lw_product(w, c->q, c->h, lw_weights(w, stream, LW_Q), n, q, w->e);
+    lw_product(w, c->kn, c->h, lw_weights(w, stream, LW_K), n, kv, w->e);
+    lw_product(w, c->vn, c->h, lw_weights(w, stream, LW_V), n, kv, w->e);
+    llama_pool_run(&c->pool, llama__heads, &s);
+    llama_pool_run(&c->pool, llama__attention, &s);
+    memcpy(w->mid[stream] + chunk * n * w->width, c->h, n * q * sizeof *c->h);
+}
+
+/* The inputs of down. */
+static inline void lw_forward(lw_work *w, int stream, size_t chunk, size_t layer)
+{
+    llama_context *c = w->c;
+    llama__step s;
+    size_t n = w->o->n_ctx, ff = w->m->hp.n_ff;
+    memset(&s, 0, sizeof s);
+    s.c = c;
+    s.n = n;
+    s.layer = &w->m->layers[layer];
+    lw_norm(w, c->h, stream, chunk, s.layer->ffn_norm);
+    lw_product(w, c->gate, c->h, lw_weights(w, stream, LW_GATE), n, ff, w->e);
+    lw_product(w, c->up, c->h, lw_weights(w, stream, LW_UP), n, ff, w->e);
+    llama_pool_run(&c->pool, llama__activate, &s);
+    memcpy(w->mid[stream] + chunk * n * w->width, c->gate, n * ff * sizeof *c->gate);
+}
+
+/* x += what o or down make of the middle states. */
+static inline void lw_residual(lw_work *w, int stream, size_t chunk, size_t layer, int mat)
+{
+    const llama_layer *l = &w->m->layers[layer];
+    size_t n = w->o->n_ctx, t, i, e = w->e, cols = w->mat[mat].cols;
+    const float *bias = mat == LW_O ? l->o.bias : l->down.bias;
+    const float *post = mat == LW_O ? l->attn_post : l->ffn_post;
+    lw_product(w, w->b, w->mid[stream] + chunk * n * w->width, lw_weights(w, stream, mat), n, e,
+               cols);
+    for (t = 0; t < n; t++) {
+        float *x = w->x[stream] + (chunk * n + t) * e, *y = w->b + t * e;
+        if (bias) for (i = 0; i < e; i++) y[i] += bias[i];
+        if (post) llama__rms(y, y, post, e, w->m->hp.eps);
+        for (i = 0; i < e; i++) x[i] += y[i];
+    }
+}
+
+/* >>capture -------------------------------------------------------------------------------------
+ * What quantizing needs of the inputs: H = X^T X of the real stream, and the cross products
+ * of X with what the outputs lack. */
+
+/* q, k, v or gate, up: H and D = (plain - real)^T real of the normed states. */
+static inline void lw_capture_norm(lw_work *w, const float *norm)
+{
+    size_t e = w->e, n = w->o->n_ctx, chunk, i;
+    memset(w->h, 0, e * e * sizeof *w->h);
+    memset(w->cross, 0, e * e * sizeof *w->cross);
+    for (chunk = 0; chunk < w->o->chunks; chunk++) {
+        lw_norm(w, w->a, LW_REAL, chunk, norm);
+        lw_outer(w, w->h, w->a, w->a, n, e, e, 1, 1);
+        if (w->o->shift <= 0) continue;
+        lw_norm(w, w->b, LW_PLAIN, chunk, norm);
+        for (i = 0; i < n * e; i++) w->b[i] -= w->a[i];
+        lw_outer(w, w->cross, w->b, w->a, n, e, e, 1, 0);
+    }
+}
+
+/* o and down: H of the middle states, and cross [e x cols] = (what the outputs should be)^T X.
+ * The plain stream is already past the matrix. */
+static inline void lw_capture_mid(lw_work *w, size_t layer, int mat)
+{
+    const llama_layer *l = &w->m->layers[layer];
+    const float *bias = mat == LW_O ? l->o.bias : l->down.bias;
+    size_t e = w->e, n = w->o->n_ctx, cols = w->mat[mat].cols, chunk, t, i;
+    int post = (mat == LW_O ? l->attn_post : l->ffn_post) != NULL;
+    memset(w->h, 0, cols * cols * sizeof *w->h);
+    memset(w->cross, 0, e * cols * sizeof *w->cross);
+    for (chunk = 0; chunk < w->o->chunks; chunk++) {
+        const float *mid = w->mid[LW_REAL] + chunk * n * w->width;
+        lw_outer(w, w->h, mid, mid, n, cols, cols, 1, 1);
+        if (w->o->shift <= 0) continue;
+        lw_product(w, w->b, w->mid[LW_PLAIN] + chunk * n * w->width, w->mat[mat].w, n, e, cols);
+        for (t = 0; t < n && !post; t++)        /* the states before this matrix: how far apart  */
+            for (i = 0; i < e; i++) {
+                size_t at = (chunk * n + t) * e + i;
+                w->b[t * e + i] += w->o->residual * (w->x[LW_PLAIN][at] - w->x[LW_REAL][at]);
+            }
+        lw_outer(w, w->cross, w->b, mid, n, e, cols, 1, 0);
+    }
+    (void)bias;
+}
+
+/* >>matrices ------------------------------------------------------------------------------------*/
+struct lw__rows { const quant_gptq *g; const quant_gptq_out *out; float *w; const float *e;
+                  size_t rows; float shift; lw_work *work; int failed; quant_error err; };
+
+static inline void lw__rows_job(void *arg, size_t thread, size_t n_threads)
+{
+    struct lw__rows *j = (struct lw__rows *)arg;
+    uint8_t *scratch = (uint8_t *)j->work->scratch + thread * j->work->scratch_each;
+    size_t r0, r1, cols = j->g->cols, units = (j->rows + 31) / 32;
+    quant_error err;
+    quant_result r = QUANT_OK;
+    llama_share(units, thread, n_threads, &r0, &r1);
+    r0 *= 32;
+    r1 = r1 * 32 < j->rows ? r1 * 32 : j->rows;
+    if (r0 >= r1) return;
+    if (j->e)
+        r = quant_gptq_shift(j->g, j->w, cols, j->e, cols, r0, r1, j->shift, scratch,
+                             j->work->scratch_each, &err);
+    if (r == QUANT_OK)
+        r = quant_gptq_rows(j->out, j->g, j->w, cols, r0, r1, scratch, j->work->scratch_each,
+                            &err);
+    if (r != QUANT_OK) { j->failed = 1; j->err = err; }
+}
+
+/* The finished tensor of a name, NULL if there is none. */
+static inline lw_tensor *lw_find(const lw_work *w, const quant_tensor *t)
+{
+    size_t i;
+    for (i = 0; i < w->n_done; i++) if (w->done[i].t == t) return &w->done[i];
+    return NULL;
+}
+
+static inline int lw_save(lw_work *w, const lw_tensor *t);
+
+/* Quantizes matrix `mat` from w->h, which is prepared already.  e: [rows x cols] or NULL. */
+static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const float *e)
+{
+    lw_matrix *x = &w->mat[mat];
+    lw_tensor *t = &w->done[w->n_done];
+    quant_gptq_out out;
+    struct lw__rows j;
+    double *loss = (double *)malloc(x->rows * sizeof *loss), sum = 0;
+    size_t i;
+    int r = -1;
+    memset(t, 0, sizeof *t);
+    memset(&out, 0, sizeof out);
+    memset(&j, 0, sizeof j);
+    t->t = x->from->tensor;
+    t->type = w->o->integers.bits ? QUANT_F16 : g->grid.type;
+    t->scale = g->grid.tensor_scale;
+    t->size = quant_row_size(t->type, x->cols) * x->rows;
+    t->data = (uint8_t *)malloc(t->size);
+    j.w = (float *)malloc(x->rows * x->cols * sizeof *j.w);
+    if (!loss || !t->data || !j.w) {
+        llama_fail(w->err, "out of memory");
+    } else {
+        memcpy(j.w, x->w, x->rows * x->cols * sizeof *j.w);
+        out.rows = t->data;
+        out.values = x->v;
+        out.loss = loss;
+        j.g = g;
+        j.out = &out;
+        j.e = e;
+        j.shift = w->o->shift;
+        j.rows = x->rows;
+        j.work = w;
+        llama_pool_run(&w->c->pool, lw__rows_job, &j);
+        if (j.failed) quant_error_text(w->err, LLAMA_ERR, &j.err);
+        else r = 0;
+    }
+    for (i = 0; i < x->rows && r == 0; i++) sum += loss[i];
+    if (r == 0) {
+        char name[96];
+        if (w->o->integers.bits) {
+            quant_encoder f16;
+            quant_encoder_init(&f16, QUANT_F16, QUANT_EFFORT_REFERENCE, NULL, 0);
+            quant_from_f32(&f16, t->data, x->v, x->rows, x->cols, NULL, NULL);
+        }
+        llama_printable(name, sizeof name, t->t->name);
+        sum /= (double)w->tokens * (double)x->rows;
+        if (w->o->report)
+            fprintf(w->o->report, "%s\t%s\t%zu\t%zu\t%.6g\t%.4g\t%u\t%zu\n", name,
+                    w->o->integers.bits ? "int" : quant_type_name(t->type), x->rows, x->cols, sum,
+                    (double)g->damp, (unsigned)g->raised, g->dead);
+        w->n_done++;
+        r = lw_save(w, t);
+        snprintf(name + strlen(name), sizeof name - strlen(name), " loss %.3g", sum);
+        llama_progress(w->n_done, w->n_mats, w->since, name);
+    } else {
+        free(t->data);
+    }
+    free(loss);
+    free(j.w);
+    return r;
+}
+
+/* The type of a matrix; its columns may ask for another one. */
+static inline quant_type lw_type(const lw_work *w, const llama_linear *l);
+
+/* Quantizes the matrices of one input.  mid: w->cross is [rows x cols] and wants W H taken off;
+ * else it is D [cols x cols]. */
+static inline int lw_group(lw_work *w, const int *mats, size_t n, int mid)
+{
+    size_t i, cols = w->mat[mats[0]].cols, k;
+    quant_gptq g;
+    quant_error err;
+    quant_type before = QUANT_TYPE_COUNT;
+    float *full = (float *)malloc(cols * cols * sizeof *full);
+    int r = 0;
+    if (!full) return llama_fail(w->err, "out of memory");
+    for (i = 0; i < cols; i++)                  /* whole, undamped: W H and a second type        */
+        for (k = 0; k <= i; k++) full[k * cols + i] = full[i * cols + k] = w->h[i * cols + k];
+    for (i = 0; i < n && r == 0; i++) {
+        lw_matrix *x = &w->mat[mats[i]];
+        quant_grid grid = w->o->integers;
+        lw_tensor *done = lw_find(w, x->from->tensor);
+        grid.type = lw_type(w, x->from);
+        if (done) {
+            if (quant_to_f32(done->type, x->v, done->data, x->rows, x->cols) != QUANT_OK) r = -1;
+            if (done->type == QUANT_NVFP4)
+                for (k = 0; k < x->rows * x->cols; k++) x->v[k] *= done->scale;
+            continue;
+        }
+        if (grid.bits && cols % (grid.group ? grid.group : 1)) grid.group = 32;
+        if (grid.type == QUANT_NVFP4) {
+            float amax = 0;
+            for (k = 0; k < x->rows * cols; k++) amax = fmaxf(amax, fabsf(x->w[k]));
+            grid.tensor_scale = quant_tensor_scale(grid.type, amax);
+            before = QUANT_TYPE_COUNT;
+        }
+        if (grid.type != before) {
+            memcpy(w->h, full, cols * cols * sizeof *full);
+            if (quant_gptq_prepare(&g, &grid, w->h, cols, cols, &w->o->gptq, w->prepared,
+                                   w->prepared_size, quant_cpu_detect(), &err) != QUANT_OK) {
+                quant_error_text(w->err, LLAMA_ERR, &err);
+                r = -1;
+                break;
+            }
+            before = grid.type;
+        }
+        if (w->o->shift > 0 && !mid) {
+            memset(w->e_rows, 0, x->rows * cols * sizeof *w->e_rows);
+            lw_inner(w, w->e_rows, x->w, w->cross, x->rows, cols, cols, 1);
+        } else if (w->o->shift > 0) {
+            memcpy(w->e_rows, w->cross, x->rows * cols * sizeof *w->e_rows);
+            lw_inner(w, w->e_rows, x->w, full, x->rows, cols, cols, -1);
+        }
+        r = lw_quantize(w, &g, mats[i], w->o->shift > 0 ? w->e_rows : NULL);
+        if (r == 0 && lw_stopped) r = llama_fail(w->err, "interrupted; the same command goes on");
+    }
+    free(full);
+    return r;
+}
+
+/* Weights of a block as floats. */
+static inline int lw_load(lw_work *w, size_t layer)
+{
+    size_t i;
+    for (i = 0; i < LW_MATS; i++) {
+        llama_linear *l = llama_layer_matrix(&w->m->layers[layer], i);
+        const void *data = quant_gguf_data(&w->m->shards[0], l->tensor);
+        size_t shard = 0, k;
+        char name[128];
+        lw_matrix *x = &w->mat[i];
+        snprintf(name, sizeof name, "%.*s", (int)l->tensor->name.n, l->tensor->name.p);
+        quant_set_find(&w->m->set, name, &shard);
+        data = quant_gguf_data(&w->m->shards[shard], l->tensor);
+        x->from = l;
+        x->rows = l->m.rows;
+        x->cols = l->m.cols;
+        if (!data || quant_to_f32(l->tensor->type, x->w, data, x->rows, x->cols) != QUANT_OK)
+            return llama_fail(w->err, "a matrix cannot be read");
+        if (l->m.scale != 1) for (k = 0; k < x->rows * x->cols; k++) x->w[k] *= l->m.scale;
+    }
+    return 0;
+}
+
+static inline int lw_block(lw_work *w, size_t layer)
+{
+    static const int qkv[3] = { LW_Q, LW_K, LW_V }, o[1] = { LW_O }, gu[2] = { LW_GATE, LW_UP };
+    static const int down[1] = { LW_DOWN };
+    const llama_layer *l = &w->m->layers[layer];
+    size_t chunk;
+    int s, first = w->o->shift > 0 ? LW_PLAIN : LW_REAL;
+    if (lw_load(w, layer)) return -1;
+    lw_capture_norm(w, l->attn_norm);
+    if (lw_group(w, qkv, 3, 0)) return -1;
+    for (chunk = 0; chunk < w->o->chunks; chunk++)
+        for (s = first; s < LW_STREAMS; s++) lw_attention(w, s, chunk, layer);
+    lw_capture_mid(w, layer, LW_O);
+    if (lw_group(w, o, 1, 1)) return -1;
+    for (chunk = 0; chunk < w->o->chunks; chunk++)
+        for (s = first; s < LW_STREAMS; s++) lw_residual(w, s, chunk, layer, LW_O);
+    lw_capture_norm(w, l->ffn_norm);
+    if (lw_group(w, gu, 2, 0)) return -1;
+    for (chunk = 0; chunk < w->o->chunks; chunk++)
+        for (s = first; s < LW_STREAMS; s++) lw_forward(w, s, chunk, layer);
+    lw_capture_mid(w, layer, LW_DOWN);
+    if (lw_group(w, down, 1, 1)) return -1;
+    for (chunk = 0; chunk < w->o->chunks && layer + 1 < w->m->hp.n_layer; chunk++)
+        for (s = first; s < LW_STREAMS; s++) lw_residual(w, s, chunk, layer, LW_DOWN);
+    return 0;
+}
+
+/* >>resume --------------------------------------------------------------------------------------
+ * OUT.part: a line that says what was asked for, then the finished tensors.  A later run with the
+ * same line takes them as they are; a record that was cut off by an interruption is dropped. */
+static inline uint64_t lw__sum(const uint8_t *p, size_t n)
+{
+    uint64_t h = 1469598103934665603u;
+    size_t i;
+    for (i = 0; i < n; i++) h = (h ^ p[i]) * 1099511628211u;
+    return h;
+}
+
+struct lw__record { uint64_t name_n, size, sum; uint32_t type; float scale; };
+
+static inline int lw_save(lw_work *w, const lw_tensor *t)
+{
+    struct lw__record r;
+    memset(&r, 0, sizeof r);
+    r.name_n = t->t->name.n;
+    r.size = t->size;
+    r.sum = lw__sum(t->data, t->size);
+    r.type = t->type;
+    r.scale = t->scale;
+    if (fwrite(&r, sizeof r, 1, w->part) != 1 ||
+        fwrite(t->t->name.p, 1, t->t->name.n, w->part) != t->t->name.n ||
+        fwrite(t->data, 1, t->size, w->part) != t->size || fflush(w->part))
+        return llama_fail(w->err, "the file of finished matrices cannot be written");
+    return 0;
+}
+
+/* Reads one record; 0 at the end or where it is cut off. */
+static inline int lw__restore_one(lw_work *w, FILE *f)
+{
+    struct lw__record r;
+    lw_tensor *t = &w->done[w->n_done];
+    char name[128];
+    size_t shard;
+    memset(t, 0, sizeof *t);
+    if (fread(&r, sizeof r, 1, f) != 1 || r.name_n >= sizeof name) return 0;
+    if (fread(name, 1, (size_t)r.name_n, f) != r.name_n) return 0;
+    name[r.name_n] = 0;
+    t->t = quant_set_find(&w->m->set, name, &shard);
+    t->type = r.type;
+    t->scale = r.scale;
+    if (!t->t || w->n_done >= w->n_mats || t->t->ne[0] > SIZE_MAX) return 0;
+    t->size = quant_row_size(t->type, (size_t)t->t->ne[0]) * (size_t)t->t->ne[1];
+    if (t->size != r.size) return 0;
+    t->data = (uint8_t *)malloc(t->size);
+    if (!t->data || fread(t->data, 1, t->size, f) != t->size ||
+        lw__sum(t->data, t->size) != r.sum) {
+        free(t->data);
+        return 0;
+    }
+    w->n_done++;
+    return 1;
+}
+
+/* Opens OUT.part and takes over what is in it, if it was made for `asked`. */
+static inline int lw_restore(lw_work *w, const char *path, const char *asked)
+{
+    FILE *f = fopen(path, "r+b");
+    size_t n = strlen(asked);
+    char *line = (char *)malloc(n + 1);
+    long good = 0;
+    if (!line) { if (f) fclose(f); return llama_fail(w->err, "out of memory"); }
+    if (f && fread(line, 1, n, f) == n && memcmp(line, asked, n) == 0) {
+        do good = ftell(f); while (lw__restore_one(w, f));
+        if (good < 0 || ftruncate(fileno(f), good) || fseek(f, good, SEEK_SET)) good = 0;
+    }
+    free(line);
+    if (good == 0) {
+        if (f) fclose(f);
+        f = fopen(path, "w+b");
+        if (!f || fwrite(asked, 1, n, f) != n || fflush(f)) {
+            if (f) fclose(f);
+            return llama_fail(w->err, "%.300s cannot be written", path);
+        }
+    }
+    w->part = f;
+    return 0;
+}
+
+/* >>write ---------------------------------------------------------------------------------------*/
+static inline size_t lw__to_file(void *user, const void *src, size_t n)
+{
+    return fwrite(src, 1, n, (FILE *)user);
+}
+
+/* "blk.0.ffn_up.weight" -> "blk.0.ffn_up.scale" */
+static inline void lw__scale_name(char *buf, size_t size, quant_str name)
+{
+    snprintf(buf, size, "%.*s.scale", (int)(name.n - 7), name.p);
+}
+
+/* Encodes a tensor outside the blocks for a mix, without calibration; NULL: out of memory. */
+static inline uint8_t *lw__encode(const llama_model *m, const quant_tensor *t, size_t shard,
+                                  quant_type type, size_t *size)
+{
+    size_t rows = (size_t)t->ne[1], cols = (size_t)t->ne[0], row = quant_row_size(type, cols), i;
+    float *x = (float *)malloc(cols * sizeof *x);
+    uint8_t *out = (uint8_t *)malloc(rows * row);
+    const uint8_t *src = (const uint8_t *)quant_gguf_data(&m->shards[shard], t);
+    quant_encoder e;
+    quant_result r = quant_encoder_init(&e, type, QUANT_EFFORT_REFERENCE, NULL, 0);
+    *size = rows * row;
+    for (i = 0; i < rows && x && out && src && r == QUANT_OK; i++) {
+        r = quant_to_f32(t->type, x, src + i * quant_row_size(t->type, cols), 1, cols);
+        if (r == QUANT_OK) r = quant_from_f32(&e, out + i * row, x, 1, cols, NULL, NULL);
+    }
+    free(x);
+    if (!x || !src || r != QUANT_OK) { free(out); return NULL; }
+    return out;
+}
+
+/* The type of a tensor by name: what the mix says, or the one type for matrices of blocks. */
+typedef struct lw_plan { tensor_ref *refs; quant_type *types; size_t n; } lw_plan;
+
+static inline int lw__in_block(quant_str name)
+{
+    uint32_t k = quant_mix_kind(name);
+    return k >= QUANT_MIX_ATTN_Q && k <= QUANT_MIX_FFN_DOWN;
+}
+
+static inline int lw_plan_init(lw_plan *p, const llama_model *m, const lw_options *o)
+{
+    uint32_t counts[QUANT_MIX_KIND_COUNT];
+    quant_mix_model mm;
+    size_t i;
+    memset(counts, 0, sizeof counts);
+    p->n = m->set.n_tensors;
+    p->refs = tensors_sorted(&m->set);
+    p->types = (quant_type *)calloc(p->n ? p->n : 1, sizeof *p->types);
+    if (!p->refs || !p->types) return -1;
+    if (o->mix >= 0) quant_mix_model_init(&mm, &m->set, 1);
+    for (i = 0; i < p->n; i++) {
+        const quant_tensor *t = p->refs[i].t;
+        p->types[i] = t->type;
+        if (!quant_mix_quantizable(t)) continue;
+        if (o->mix >= 0) p->types[i] = mix_next(o->mix, &mm, t, counts);
+        else if (lw__in_block(t->name)) p->types[i] = o->type;
+        p->types[i] = quant_mix_fallback(p->types[i], t->ne[0]);
+    }
+    return 0;
+}
+
+static lw_plan lw_the_plan;             /* of the one model of this process                     */
+
+static inline quant_type lw__planned(const quant_tensor *t)
+{
+    size_t i;
+    for (i = 0; i < lw_the_plan.n; i++)
+        if (lw_the_plan.refs[i].t == t) return lw_the_plan.types[i];
+    return t->type;
+}
+
+static inline quant_type lw_type(const lw_work *w, const llama_linear *l)
+{
+    (void)w;
+    return lw__planned(l->tensor);
+}
+
+static inline void lw__metadata(lw_work *w, quant_gguf_out *out)
+{
+    const quant_gguf *g = &w->m->shards[0];
+    uint32_t ftype = 0;
+    size_t i;
+    int mix = w->o->mix >= 0 ? w->o->mix : quant_mix_find(quant_type_name(w->o->type));
+    if (mix < 0 && w->o->type == QUANT_Q4_K) mix = quant_mix_find("Q4_K_S");
+    if (mix < 0 && w->o->type == QUANT_Q5_K) mix = quant_mix_find("Q5_K_S");
+    if (mix < 0 && w->o->type == QUANT_Q3_K) mix = quant_mix_find("Q3_K_S");
+    ftype = mix >= 0 ? quant_mix_get((size_t)mix)->file_type : 1;
+    for (i = 0; i < g->n_kv; i++) {
+        quant_str k = g->kv[i].key;
+        if (k.n >= 6 && !memcmp(k.p, "split.", 6)) continue;
+        if (llama_is(k, "general.file_type") || llama_is(k, "general.quantization_version") ||
+            llama_is(k, "general.alignment")) continue;
+        quant_gguf_put_kv(out, &g->kv[i]);
+    }
+    quant_gguf_put_u32(out, "general.quantization_version", 2);
+    quant_gguf_put_u32(out, "general.file_type", w->o->integers.bits ? 1 : ftype);
+    quant_gguf_put_str(out, "quantize.calibration.method", "gptq");
+}
+
+static inline int lw__tensors(lw_work *w, quant_gguf_out *out, int data)
+{
+    size_t i, shard, size;
+    char name[160];
+    for (i = 0; i < w->m->set.n_tensors; i++) {
+        const quant_tensor *t = quant_set_tensor(&w->m->set, i, &shard);
+        const lw_tensor *d = lw_find(w, t);
+        quant_type type = d ? d->type : lw__planned(t);
+        const void *src = d ? d->data : quant_gguf_data(&w->m->shards[shard], t);
+        if (!data) {
+            uint64_t one = 1;
+            snprintf(name, sizeof name, "%.*s", (int)t->name.n, t->name.p);
+            quant_gguf_put_tensor(out, name, type, t->ne, t->n_dims);
+            if (!d || d->type != QUANT_NVFP4) continue;
+            lw__scale_name(name, sizeof name, t->name);
+            quant_gguf_put_tensor(out, name, QUANT_F32, &one, 1);
+        } else if (!d && type != t->type) {
+            uint8_t *made = lw__encode(w->m, t, shard, type, &size);
+            if (!made) return llama_fail(w->err, "a tensor cannot be encoded");
+            quant_gguf_write(out, made, size);
+            free(made);
+        } else {
+            quant_gguf_write(out, src, d ? d->size : (size_t)t->size);
+            if (d && d->type == QUANT_NVFP4) quant_gguf_write(out, &d->scale, sizeof d->scale);
+        }
+    }
+    return 0;
+}
+
+/* Writes the model to `path`, which appears when it is complete. */
+static inline int lw_write(lw_work *w, const char *path)
+{
+    size_t n = strlen(path);
+    char *temp = (char *)malloc(n + 8);
+    quant_gguf_out out;
+    quant_sink sink;
+    FILE *f = NULL;
+    int fd, r;
+    if (!temp) return llama_fail(w->err, "out of memory");
+    memcpy(temp, path, n);
+    memcpy(temp + n, ".XXXXXX", 8);
+    fd = mkstemp(temp);
+    if (fd >= 0) f = fdopen(fd, "wb");
+    if (!f) {
+        if (fd >= 0) { close(fd); remove(temp); }
+        free(temp);
+        return llama_fail(w->err, "%.300s cannot be created", path);
+    }
+    fchmod(fd, 0644);
+    sink.write = lw__to_file;
+    sink.user = f;
+    quant_gguf_begin(&out, sink, 0, NULL);
+    lw__metadata(w, &out);
+    lw__tensors(w, &out, 0);
+    quant_gguf_header(&out);
+    r = lw__tensors(w, &out, 1);
+    if (quant_gguf_end(&out) != QUANT_OK && r == 0) {
+        quant_error_text(w->err, LLAMA_ERR, &out.err);
+        r = -1;
+    }
+    if (fclose(f) && r == 0) r = llama_fail(w->err, "%.300s: write error", path);
+    if (r == 0 && rename(temp, path)) r = llama_fail(w->err, "%.300s cannot be renamed to", path);
+    if (r) remove(temp);
+    free(temp);
+    return r;
+}
+
+/* The states of all tokens before the first block. */
+static inline void lw_embed(lw_work *w, const llama_tokens *t)
+{
+    const llama_model *m = w->m;
+    const quant_matrix *em = &m->embd.m;
+    float scale = m->hp.embd_scale * em->scale;
+    size_t chunk, i, k, n = w->o->n_ctx;
+    int32_t *ids = (int32_t *)w->a;             /* [n_ctx]: a has room for n_ctx states           */
+    for (chunk = 0; chunk < w->o->chunks; chunk++) {
+        llama_chunk(&m->vocab, t, n, chunk, ids);
+        for (i = 0; i < n; i++) {
+            float *x = w->x[LW_PLAIN] + (chunk * n + i) * w->e;
+            quant_to_f32(em->type, x, (const uint8_t *)em->data + (size_t)ids[i] * em->row_size, 1,
+                         em->cols);
+            for (k = 0; k < w->e; k++) x[k] *= scale;
+            memcpy(w->x[LW_REAL] + (chunk * n + i) * w->e, x, w->e * sizeof *x);
+        }
+    }
+}
+
+/* Memory for everything; the largest of each over the matrices of a block. */
+static inline int lw_reserve(lw_work *w)
+{
+    const llama_hparams *h = &w->m->hp;
+    llama_arena *a = &w->arena;
+    size_t q = h->n_head * h->head_dim, n = w->o->n_ctx, k, i, e = h->n_embd;
+    size_t wide = q > h->n_ff ? q : h->n_ff, cols = wide > e ? wide : e;
+    size_t all = w->o->chunks * n;
+    quant_grid grid = w->o->integers;
+    w->e = e;
+    w->width = wide;
+    w->tokens = all;
+    w->n_mats = h->n_layer * LW_MATS;
+    for (k = 0; k < LW_STREAMS; k++) {
+        w->x[k] = (float *)llama_alloc(a, all * e, 4);
+        w->mid[k] = k == LW_PLAIN && w->o->shift <= 0 ? NULL
+                  : (float *)llama_alloc(a, all * wide, 4);
+        if (!w->x[k] || (!w->mid[k] && (k || w->o->shift > 0))) return -1;
+    }
+    for (k = 0; k < LW_MATS; k++) {
+        size_t size = llama_layer_matrix(&w->m->layers[0], k)->m.rows *
+                      llama_layer_matrix(&w->m->layers[0], k)->m.cols;
+        w->mat[k].w = (float *)llama_alloc(a, size, 4);
+        w->mat[k].v = (float *)llama_alloc(a, size, 4);
+        if (!w->mat[k].w || !w->mat[k].v) return -1;
+    }
+    w->h = (float *)llama_alloc(a, cols * cols, 4);
+    w->cross = (float *)llama_alloc(a, cols * cols, 4);
+    w->e_rows = (float *)llama_alloc(a, cols * cols, 4);
+    w->a = (float *)llama_alloc(a, n * cols, 4);
+    w->b = (float *)llama_alloc(a, n * cols, 4);
+    w->panels = (float *)llama_alloc(a, w->c->pool.n * GEMM_K * GEMM_N, 4);
+    w->done = (lw_tensor *)llama_alloc(a, w->n_mats + 1, sizeof *w->done);
+    for (i = 0; i < lw_the_plan.n + 1; i++) {   /* sizes depend on the grid                       */
+        grid.type = i < lw_the_plan.n ? lw_the_plan.types[i] : QUANT_Q4_0;
+        for (k = 0; k < 2; k++) {
+            quant_gptq g;
+            size_t c = k ? cols : e, s = quant_gptq_size(&grid, c);
+            if (!s) continue;
+            if (s > w->prepared_size) w->prepared_size = s;
+            memset(&g, 0, sizeof g);
+            g.grid = grid;
+            g.cols = c;
+            s = quant_gptq_scratch_size(&g);
+            if (s > w->scratch_each) w->scratch_each = s;
+        }
+    }
+    w->scratch_each = (w->scratch_each + 63) / 64 * 64;
+    w->prepared = llama_alloc(a, w->prepared_size, 1);
+    w->scratch = llama_alloc(a, w->scratch_each * w->c->pool.n, 1);
+    return w->h && w->cross && w->e_rows && w->a && w->b && w->panels && w->done && w->prepared &&
+           w->scratch ? 0 : -1;
+}
+
+/* Angles of the positions, which are the same for every chunk. */
+static inline void lw_turns(llama_context *c, size_t n)
+{
+    const llama_hparams *h = &c->model->hp;
+    size_t k, t, i;
+    for (k = 0; k < 2; k++)
+        for (t = 0; t < n; t++)
+            for (i = 0; i < h->rope_dim / 2; i++) {
+                double angle = (double)t * (double)c->freq[k][i];
+                c->turn[k][t * h->rope_dim + 2 * i] = (float)cos(angle);
+                c->turn[k][t * h->rope_dim + 2 * i + 1] = (float)sin(angle);
+            }
+}
+
+/* Quantizes m on the tokens t and writes `path`.  c: a context of n_ctx tokens and batches of as
+ * many.  asked: a line that tells this task from others.  w->err says why it failed (-1). */
+static inline int lw_run(lw_work *w, llama_model *m, llama_context *c, const llama_tokens *t,
+                         const lw_options *o, const char *path, const char *asked)
+{
+    size_t n = strlen(path), i;
+    char *part = (char *)malloc(n + 6);
+    int r = -1;
+    memset(w, 0, sizeof *w);
+    w->o = o;
+    w->m = m;
+    w->c = c;
+    w->since = llama_seconds();
+    if (part) { memcpy(part, path, n); memcpy(part + n, ".part", 6); }
+    if (!part || lw_plan_init(&lw_the_plan, m, o) || lw_reserve(w))
+        llama_fail(w->err, "out of memory");
+    else r = lw_restore(w, part, asked);
+    if (r == 0) {
+        if (w->n_done) fprintf(stderr, "going on after %zu matrices\n", w->n_done);
+        lw_embed(w, t);
+        lw_turns(c, o->n_ctx);
+        for (i = 0; i < m->hp.n_layer && r == 0; i++) r = lw_block(w, i);
+        if (r == 0) r = lw_write(w, path);
+    }
+    if (w->part) fclose(w->part);
+    if (r == 0) remove(part);
+    for (i = 0; i < w->n_done; i++) free(w->done[i].data);
+    llama_arena_free(&w->arena);
+    free(lw_the_plan.refs);
+    free(lw_the_plan.types);
+    free(part);
+    return r;
+}
+#endif
