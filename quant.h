@@ -55,6 +55,7 @@
  *   QUANT_FREESTANDING     no libc header at all          QUANT_NO_STDIO    no open_file
  *   QUANT_NO_GGUF_WRITE    no writer                      QUANT_NO_GGUF     no reader, writer,
  *   QUANT_NO_ENCODE        decoders only                                    imatrix, split, mix
+ *   QUANT_NO_CALIBRATION   no Hessians
  *   QUANT_NO_IQ            no IQ1/IQ2/IQ3 (saves 9 KiB of codebooks)
  *   QUANT_NO_STRINGS       error texts become ""
  *   QUANT_CUDA             declare what quant_cuda.cu offers (compiled by nvcc, linked apart)
@@ -72,8 +73,8 @@
  *   >>matmul     matrix products               >>gguf-read  open files
  *   >>gguf-write write files                   >>imatrix    importance files
  *   >>split      models in several files       >>mix        types for a whole model
- *   >>gptq       calibrated rounding           >>cuda       products on NVIDIA GPUs
- *   >>impl       the implementation starts
+ *   >>linalg     Hessians and their factors    >>gptq       calibrated rounding
+ *   >>cuda       products on NVIDIA GPUs       >>impl       the implementation starts
  *   >>platform   compiler, libc, hooks         >>detect     instruction sets
  *   >>float      half floats, little-endian loads
  *   >>checked    overflow-checked sizes        >>text       error texts
@@ -83,9 +84,10 @@
  *   >>row-impl   encode and decode, publicly   >>product    matrix products
  *   >>reader     GGUF reader                   >>writer     GGUF writer
  *   >>imatrix-impl  importance files           >>split-impl models in several files
- *   >>mix-impl   types for a whole model       >>gptq-impl  calibrated rounding
- *   >>stdio      files by name
- *   >>kernels    packed matrix products        >>end        clean-up, licence
+ *   >>mix-impl   types for a whole model       >>linalg-impl  Hessians and their factors
+ *   >>gptq-impl  calibrated rounding           >>stdio      files by name
+ *   >>kernels    packed matrix products        >>linalg-kernels  blocked products
+ *   >>end        clean-up, licence
  */
 #ifndef QUANT_H
 #define QUANT_H
@@ -294,7 +296,7 @@ QUANT_API quant_result quant_row_error(quant_type t, double *err2, double *ref2,
 typedef uint32_t quant_cpu;         /* set of QUANT_CPU_* bits                                   */
 enum {
     QUANT_CPU_SCALAR     = 0,       /* always there                                              */
-    QUANT_CPU_AVX2       = 1,       /* AVX2, F16C                                                */
+    QUANT_CPU_AVX2       = 1,       /* AVX2, FMA, F16C                                           */
     QUANT_CPU_AVX512VNNI = 2        /* AVX-512 F, BW, VL, VNNI                                   */
 };
 
@@ -683,6 +685,66 @@ QUANT_API quant_type quant_mix_fallback(quant_type t, uint64_t cols);
 QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name);
 #endif /* QUANT_NO_GGUF */
 
+#ifndef QUANT_NO_CALIBRATION
+/* >>linalg --------------------------------------------------------------------------------------
+ * What calibration needs of linear algebra, in float.  Hessian here means H = X^T X, the sum over
+ * tokens of the products of a matrix's input columns; only its lower triangle is kept.
+ *
+ *   quant_hessian_add(h, cols, x, ldx, tokens, cols, 0, cols, cpu, scratch);    any number of times
+ *   quant_inverse_factor(h, cols, cols, diag, &damp, cpu, scratch, &err);       U, H^-1 = U^T U
+ *
+ * Matrices are row-major with rows ld* elements apart; element (i, j) of a lower triangle, j <= i,
+ * is a[i * lda + j], and what stands above the diagonal is neither read nor written.  Every element
+ * is a sum of fused multiply-adds in a fixed order, 128 at a time from zero: all instruction sets
+ * and all splits into ranges of rows give the same bytes.  Blocks of 128 on the diagonal are
+ * factored and inverted in double.  Threads: each needs its own scratch. */
+
+/* Bytes of scratch for any function below, whatever the shape. */
+QUANT_API size_t quant_linalg_scratch_size(void);
+
+/* H += X^T X: rows row0 to row1 - 1 of h [cols x cols], lower.  x [tokens x cols].  Up to 128
+ * tokens of a call are summed before they are added: calls with few tokens are slower and less
+ * accurate.  NaN and infinity go into H; quant_cholesky finds them there. */
+QUANT_API void quant_hessian_add(float *h, size_t ldh, const float *x, size_t ldx, size_t tokens,
+                                 size_t cols, size_t row0, size_t row1, quant_cpu cpu,
+                                 void *scratch);
+
+/* C += X^T Y: rows row0 to row1 - 1 of c [cols x cols], all of it.  x, y [tokens x cols]. */
+QUANT_API void quant_cross_add(float *c, size_t ldc, const float *x, size_t ldx, const float *y,
+                               size_t ldy, size_t tokens, size_t cols, size_t row0, size_t row1,
+                               quant_cpu cpu, void *scratch);
+
+/* The row at which part `part` of `parts` begins when a lower triangle of n rows is split into
+ * equal areas; n for part == parts.  A multiple of 8 otherwise. */
+QUANT_API size_t quant_triangle_split(size_t n, size_t part, size_t parts);
+
+/* Lower triangle to packed rows, dst [n (n + 1) / 2]: row after row, 1, 2, 3 ... elements; this is
+ * how sums are stored in files.  And packed rows added to a lower triangle, which is how partial
+ * sums of several threads or machines are merged (add the numbers of tokens as well). */
+QUANT_API void quant_triangle_pack(float *dst, const float *h, size_t ldh, size_t n);
+QUANT_API void quant_triangle_add(float *h, size_t ldh, const float *src, size_t n);
+
+/* A = L L^T, in place.  E_NUMERIC: the pivot of column err->where is not positive, not finite, or
+ * less than 2^-20 of the diagonal element, below which there is only rounding; a is then
+ * half-changed. */
+QUANT_API quant_result quant_cholesky(float *a, size_t n, size_t lda, quant_cpu cpu, void *scratch,
+                                      quant_error *err);
+
+/* L := L^-1, in place.  E_NUMERIC: element err->where of the diagonal is zero or not finite. */
+QUANT_API quant_result quant_triangular_inverse(float *l, size_t n, size_t lda, quant_cpu cpu,
+                                                void *scratch, quant_error *err);
+
+/* What GPTQ needs of a Hessian: the upper triangular U with (H + damp mean(diag H) I)^-1 = U^T U.
+ * a [n x lda], in: H, lower; out: U, upper, zeros below.  diag [n] receives the diagonal of H.
+ * *damp, in: the damping to begin with, 0.01 is usual; out: the one that was needed.  It is doubled
+ * (from 1e-4 at least) as long as the matrix cannot be factored.  E_NUMERIC: H is not finite, its
+ * diagonal is not positive, or damping 1 was not enough; err->where is the column.  a is then
+ * undefined.  Derivation: with P for the reversed order, P H P = L L^T and U = P L^-1 P. */
+QUANT_API quant_result quant_inverse_factor(float *a, size_t n, size_t lda, float *diag,
+                                            float *damp, quant_cpu cpu, void *scratch,
+                                            quant_error *err);
+#endif /* QUANT_NO_CALIBRATION */
+
 #ifndef QUANT_NO_ENCODE
 /* >>gptq ----------------------------------------------------------------------------------------
  * Calibrated rounding: finds codes and scales for W [rows x cols] that minimise, row by row, the
@@ -1045,8 +1107,7 @@ QUANT__FN quant_cpu quant__cpu_machine(void)
     uint32_t a, b, c, d, xcr0, high;
     quant_cpu r = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
-    if ((c & (1u << 27 | 1u << 28 | 1u << 29)) != (1u << 27 | 1u << 28 | 1u << 29))
-        return 0;                                   /* OSXSAVE, AVX, F16C                        */
+    if ((c & 0x38001000u) != 0x38001000u) return 0; /* FMA, OSXSAVE, AVX, F16C                   */
     __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(xcr0), "=d"(high) : "c"(0));    /* xgetbv   */
     if ((xcr0 & 0x06) != 0x06) return 0;            /* the system saves xmm and ymm              */
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
@@ -6204,6 +6265,496 @@ QUANT_API int quant_mix_needs_importance(int mix, quant_type t, quant_str name)
 }
 #endif
 
+#ifndef QUANT_NO_CALIBRATION
+/* >>linalg-impl ---------------------------------------------------------------------------------
+ * One blocked product does the work; factorization, inverse and GPTQ's updates are arranged around
+ * it.  Operands are packed: A into strips of 8 rows, strip[k][8], B into panels of 48 columns,
+ * panel[k][48], which a kernel (>>linalg-kernels) multiplies into a tile of 8 x 48.
+ *
+ *   loop over QUANT__LA_M rows of C and QUANT__LA_K of k: pack A (384 KiB, second-level cache)
+ *       loop over 48 columns: pack B (72 KiB)
+ *           loop over chunks of 128 k: its part of B is 24 KiB (first-level cache)
+ *               loop over strips: C tile += sum over the chunk */
+enum { QUANT__LA_R = 8, QUANT__LA_C = 48, QUANT__LA_CHUNK = 128, QUANT__LA_M = 256,
+       QUANT__LA_K = 384 };
+enum { QUANT__LA_SET, QUANT__LA_ADD, QUANT__LA_SUB };       /* what becomes of a sum             */
+
+/* One for each instruction set, in >>linalg-kernels. */
+typedef struct quant__la {
+    /* c [8 x 48] = or += or -= sum over k of strip a [k][8] times panel b [k][48] */
+    void (*tile)(float *c, size_t ldc, const float *a, const float *b, size_t k, int op);
+    /* k <= 128 rows and n columns of src, element (t, j) at src[t * ks + j * js], into n / width
+     * panels dst[k][width], filled up with zeros.  width is 8 or 48; ks or js is 1. */
+    void (*pack)(float *dst, size_t width, const float *src, size_t ks, size_t js, size_t k,
+                 size_t n);
+    /* Solves L x = b in place for x [8][48]; l(i, j) = l[j * 8 + i]. */
+    void (*solve)(float *x, const float *l);
+} quant__la;
+
+QUANT__FN const quant__la *quant__la_kernels_scalar(void);
+#if QUANT__X86
+QUANT__FN const quant__la *quant__la_kernels_avx2(void);
+QUANT__FN const quant__la *quant__la_kernels_avx512(void);
+#endif
+
+/* Kernels and scratch of one thread. */
+typedef struct quant__la_run {
+    const quant__la *k;
+    float *a, *b;                   /* packed operands                                           */
+} quant__la_run;
+
+QUANT_API size_t quant_linalg_scratch_size(void)
+{
+    return (QUANT__LA_M + QUANT__LA_C) * (size_t)QUANT__LA_K * sizeof(float) + 64;
+}
+
+QUANT__FN quant__la_run quant__la_begin(quant_cpu cpu, void *scratch)
+{
+    quant__la_run r;
+    r.k = quant__la_kernels_scalar();
+#if QUANT__X86
+    if (cpu) cpu &= quant_cpu_detect();
+    if (cpu & QUANT_CPU_AVX512VNNI) r.k = quant__la_kernels_avx512();
+    else if (cpu & QUANT_CPU_AVX2) r.k = quant__la_kernels_avx2();
+#else
+    (void)cpu;
+#endif
+    r.a = (float *)scratch + (64 - (uintptr_t)scratch % 64) % 64 / sizeof(float);
+    r.b = r.a + QUANT__LA_M * (size_t)QUANT__LA_K;
+    return r;
+}
+
+/* a * b + c with one rounding.  The product is exact in double; the sum is rounded to odd there (a
+ * last bit of 1 stands for everything below it), so that the rounding to float is the only one. */
+QUANT__INLINE float quant__fma(float a, float b, float c)
+{
+#if defined(__FP_FAST_FMAF) && defined(__OPTIMIZE__)
+    return __builtin_fmaf(a, b, c);
+#else
+    double p = (double)a * b, d = c, s = p + d, t = s - p;
+    double rest = (p - (s - t)) + (d - t);      /* s + rest is the exact sum; NaN beside infinity */
+    uint64_t u;
+    if (rest > 0 || rest < 0) {
+        QUANT_MEMCPY(&u, &s, 8);
+        if (!(u & 1)) u += (rest > 0) == (s > 0) ? 1u : ~(uint64_t)0;
+        QUANT_MEMCPY(&s, &u, 8);
+    }
+    return (float)s;
+#endif
+}
+
+/* A view of a matrix for packing: element (i, k) at p[i * rs + k * ks]. */
+typedef struct quant__la_view { const float *p; size_t rs, ks; } quant__la_view;
+
+QUANT__INLINE quant__la_view quant__la_at(const float *p, size_t rs, size_t ks)
+{
+    quant__la_view v;
+    v.p = p;
+    v.rs = rs;
+    v.ks = ks;
+    return v;
+}
+
+/* What a product writes.  (i, j) of C is left alone where j > i + low. */
+typedef struct quant__la_out {
+    float *c;
+    size_t ld, low;                 /* low: QUANT__LA_ALL for all of C                           */
+    int    op;                      /* QUANT__LA_*                                               */
+    int    tri;                     /* B(k, j) counts as zero where j > k                        */
+} quant__la_out;
+#define QUANT__LA_ALL ((size_t)-1 / 2)
+
+/* One tile, cut to m x n and to the triangle. */
+QUANT__FN void quant__la_tile(const quant__la *f, const quant__la_out *o, size_t i, size_t j,
+                              size_t m, size_t n, const float *a, const float *b, size_t k, int op)
+{
+    float sum[QUANT__LA_R * QUANT__LA_C], *c = o->c + i * o->ld + j;
+    size_t r, l, to;
+    if (m >= QUANT__LA_R && n >= QUANT__LA_C && j + QUANT__LA_C - 1 <= i + o->low) {
+        f->tile(c, o->ld, a, b, k, op);
+        return;
+    }
+    f->tile(sum, QUANT__LA_C, a, b, k, QUANT__LA_SET);
+    for (r = 0; r < m && r < QUANT__LA_R; r++) {
+        const float *s = sum + r * QUANT__LA_C;
+        float *cr = c + r * o->ld;
+        to = n < QUANT__LA_C ? n : QUANT__LA_C;
+        if (j > i + r + o->low) continue;
+        if (to > i + r + o->low - j + 1) to = i + r + o->low - j + 1;
+        if (op == QUANT__LA_SET) for (l = 0; l < to; l++) cr[l] = s[l];
+        else if (op == QUANT__LA_ADD) for (l = 0; l < to; l++) cr[l] += s[l];
+        else for (l = 0; l < to; l++) cr[l] -= s[l];
+    }
+}
+
+/* A panel of B, k up to QUANT__LA_K in chunks; tri: zeros where j0 + j > k. */
+QUANT__FN void quant__la_pack_b(const quant__la_run *run, quant__la_view b, size_t j0, size_t n,
+                                size_t k, int tri)
+{
+    size_t k0, t, j;
+    for (k0 = 0; k0 < k; k0 += QUANT__LA_CHUNK) {
+        size_t part = k - k0 < QUANT__LA_CHUNK ? k - k0 : QUANT__LA_CHUNK;
+        float *p = run->b + k0 * QUANT__LA_C;
+        run->k->pack(p, QUANT__LA_C, b.p + k0 * b.ks + j0 * b.rs, b.ks, b.rs, part,
+                     n < QUANT__LA_C ? n : QUANT__LA_C);
+        for (t = 0; tri && t < part; t++)
+            for (j = k0 + t < j0 ? 0 : k0 + t - j0 + 1; j < QUANT__LA_C; j++)
+                p[t * QUANT__LA_C + j] = 0;
+    }
+}
+
+/* C [m x n] = or += or -= A B, A(i, k) and B(k, j) being a's (i, k) and b's (j, k). */
+QUANT__FN void quant__la_product(const quant__la_run *run, const quant__la_out *o,
+                                 quant__la_view a, quant__la_view b, size_t m, size_t n, size_t k)
+{
+    enum { R = QUANT__LA_R, C = QUANT__LA_C, M = QUANT__LA_M, K = QUANT__LA_K,
+           CHUNK = QUANT__LA_CHUNK };
+    size_t i0, k0, kc, j, i;
+    for (i0 = 0; i0 < m; i0 += M) {
+        size_t mc = m - i0 < M ? m - i0 : M;
+        for (k0 = 0; k0 < k; k0 += K) {
+            size_t kk = k - k0 < K ? k - k0 : K;
+            for (kc = 0; kc < kk; kc += CHUNK)
+                run->k->pack(run->a + kc * M, R, a.p + i0 * a.rs + (k0 + kc) * a.ks, a.ks, a.rs,
+                             kk - kc < CHUNK ? kk - kc : CHUNK, mc);
+            for (j = 0; j < n && j <= i0 + mc - 1 + o->low; j += C) {
+                size_t first = o->tri ? j / CHUNK * CHUNK : 0;
+                quant__la_pack_b(run, quant__la_at(b.p + k0 * b.ks, b.rs, b.ks), j, n - j, kk,
+                                 o->tri);
+                for (kc = first; kc < kk; kc += CHUNK) {
+                    size_t part = kk - kc < CHUNK ? kk - kc : CHUNK;
+                    int op = o->op == QUANT__LA_SET && k0 + kc != first ? QUANT__LA_ADD : o->op;
+                    for (i = 0; i < mc; i += R)
+                        if (j <= i0 + i + R - 1 + o->low)
+                            quant__la_tile(run->k, o, i0 + i, j, mc - i, n - j,
+                                           run->a + kc * M + i * part, run->b + kc * C, part, op);
+                }
+            }
+        }
+    }
+}
+
+/* C [rows x n] -= A [rows x k] B [k x n]: GPTQ's lazy update. */
+QUANT__FN void quant__la_subtract(const quant__la_run *run, float *c, size_t ldc, const float *a,
+                                  size_t lda, const float *b, size_t ldb, size_t rows, size_t n,
+                                  size_t k)
+{
+    quant__la_out o;
+    o.c = c;
+    o.ld = ldc;
+    o.low = QUANT__LA_ALL;
+    o.op = QUANT__LA_SUB;
+    o.tri = 0;
+    quant__la_product(run, &o, quant__la_at(a, lda, 1), quant__la_at(b, 1, ldb), rows, n, k);
+}
+
+QUANT_API void quant_hessian_add(float *h, size_t ldh, const float *x, size_t ldx, size_t tokens,
+                                 size_t cols, size_t row0, size_t row1, quant_cpu cpu,
+                                 void *scratch)
+{
+    quant__la_run run = quant__la_begin(cpu, scratch);
+    quant__la_out o;
+    QUANT_ASSERT(row0 <= row1 && row1 <= cols);
+    if (row0 >= row1) return;
+    o.c = h + row0 * ldh;
+    o.ld = ldh;
+    o.low = row0;
+    o.op = QUANT__LA_ADD;
+    o.tri = 0;
+    quant__la_product(&run, &o, quant__la_at(x + row0, 1, ldx), quant__la_at(x, 1, ldx),
+                      row1 - row0, row1 < cols ? row1 : cols, tokens);
+}
+
+QUANT_API void quant_cross_add(float *c, size_t ldc, const float *x, size_t ldx, const float *y,
+                               size_t ldy, size_t tokens, size_t cols, size_t row0, size_t row1,
+                               quant_cpu cpu, void *scratch)
+{
+    quant__la_run run = quant__la_begin(cpu, scratch);
+    quant__la_out o;
+    QUANT_ASSERT(row0 <= row1 && row1 <= cols);
+    if (row0 >= row1) return;
+    o.c = c + row0 * ldc;
+    o.ld = ldc;
+    o.low = QUANT__LA_ALL;
+    o.op = QUANT__LA_ADD;
+    o.tri = 0;
+    quant__la_product(&run, &o, quant__la_at(x + row0, 1, ldx), quant__la_at(y, 1, ldy),
+                      row1 - row0, cols, tokens);
+}
+
+QUANT_API size_t quant_triangle_split(size_t n, size_t part, size_t parts)
+{
+    float share;
+    size_t row;
+    if (part >= parts) return n;
+    share = quant__sqrt((float)part / (float)parts);
+    row = (size_t)((float)n * share) / QUANT__LA_R * QUANT__LA_R;
+    return row < n ? row : n;
+}
+
+QUANT_API void quant_triangle_pack(float *dst, const float *h, size_t ldh, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; dst += ++i) QUANT_MEMCPY(dst, h + i * ldh, (i + 1) * sizeof *dst);
+}
+
+QUANT_API void quant_triangle_add(float *h, size_t ldh, const float *src, size_t n)
+{
+    size_t i, j;
+    for (i = 0; i < n; src += ++i)
+        for (j = 0; j <= i; j++) h[i * ldh + j] += src[j];
+}
+
+/* sqrt in double for x > 0 that fits a float: the float's root, then Newton's step twice. */
+QUANT__FN double quant__sqrt_double(double x)
+{
+    double s = quant__sqrt((float)x);
+    if (!(s > 0)) return 0;
+    s = 0.5 * (s + x / s);
+    return 0.5 * (s + x / s);
+}
+
+/* The block of n <= 128 on the diagonal at column `at` of the matrix, in double.  Fails with the
+ * column in *bad.  What was subtracted from the diagonal so far is found again in row i of L. */
+QUANT__FN int quant__la_factor_block(const quant__la_run *run, float *a, size_t n, size_t lda,
+                                     size_t at, size_t *bad)
+{
+    double *d = (double *)(void *)run->a, column[QUANT__LA_CHUNK];
+    size_t i, j, k;
+    for (i = 0; i < n; i++)
+        for (j = 0; j <= i; j++) d[i * n + j] = a[i * lda + j];
+    for (j = 0; j < n; j++) {
+        const float *row = a + j * lda - at;        /* from column 0 of the matrix on            */
+        double pivot = d[j * n + j], whole = pivot, root;
+        for (k = 0; k < at + j; k++) whole += (double)row[k] * row[k];
+        root = pivot > whole * 9.5367431640625e-7 && pivot < 3e38 ? quant__sqrt_double(pivot) : 0;
+        if (!(root > 0)) { *bad = at + j; return 0; }
+        for (i = j; i < n; i++) {
+            column[i] = i == j ? root : d[i * n + j] / root;
+            a[i * lda + j] = (float)column[i];
+        }
+        for (i = j + 1; i < n; i++)
+            for (k = j + 1; k <= i; k++) d[i * n + k] -= column[i] * column[k];
+    }
+    return 1;
+}
+
+/* Strips of the lower triangle l [n x n], n <= 128, for quant__la_solve. */
+QUANT__FN float *quant__la_pack_triangle(const quant__la_run *run, const float *l, size_t ldl,
+                                         size_t n)
+{
+    size_t i, fill = (QUANT__LA_R - n % QUANT__LA_R) % QUANT__LA_R;
+    float *last = run->a + n / QUANT__LA_R * QUANT__LA_R * n;   /* the last, partly filled strip */
+    run->k->pack(run->a, QUANT__LA_R, l, 1, ldl, n, n);
+    QUANT_MEMSET(last + n * QUANT__LA_R, 0, fill * QUANT__LA_R * sizeof *last);
+    for (i = n; i < n + fill; i++) last[i * QUANT__LA_R + i % QUANT__LA_R] = 1;
+    return run->a;
+}
+
+/* Panel x [n][48] := L^-1 x, in place, from packed strips of L.  x has room for n rounded up to a
+ * multiple of 8, and so have the strips. */
+QUANT__FN void quant__la_solve(const quant__la_run *run, float *x, const float *strips, size_t n)
+{
+    size_t i;
+    QUANT_MEMSET(x + n * QUANT__LA_C, 0, (8 - n % 8) % 8 * QUANT__LA_C * sizeof *x);
+    for (i = 0; i < n; i += QUANT__LA_R) {
+        const float *l = strips + i * n;
+        if (i) run->k->tile(x + i * QUANT__LA_C, QUANT__LA_C, l, x, i, QUANT__LA_SUB);
+        run->k->solve(x + i * QUANT__LA_C, l + i * QUANT__LA_R);
+    }
+}
+
+/* X := X L^-T for X [m x n], L [n x n] lower. */
+QUANT__FN void quant__la_solve_right(const quant__la_run *run, float *x, size_t ldx,
+                                     const float *l, size_t ldl, size_t m, size_t n)
+{
+    size_t half = (n / 2 + QUANT__LA_CHUNK - 1) / QUANT__LA_CHUNK * QUANT__LA_CHUNK, i, r, c;
+    quant__la_out o;
+    const float *strips;
+    if (n > QUANT__LA_CHUNK) {
+        quant__la_solve_right(run, x, ldx, l, ldl, m, half);
+        o.c = x + half;
+        o.ld = ldx;
+        o.low = QUANT__LA_ALL;
+        o.op = QUANT__LA_SUB;
+        o.tri = 0;
+        quant__la_product(run, &o, quant__la_at(x, ldx, 1), quant__la_at(l + half * ldl, ldl, 1),
+                          m, n - half, half);
+        quant__la_solve_right(run, x + half, ldx, l + half * ldl + half, ldl, m, n - half);
+        return;
+    }
+    strips = quant__la_pack_triangle(run, l, ldl, n);
+    for (i = 0; i < m; i += QUANT__LA_C) {
+        size_t rows = m - i < QUANT__LA_C ? m - i : QUANT__LA_C;
+        float *turned = run->a + QUANT__LA_M * QUANT__LA_CHUNK;     /* behind the strips         */
+        run->k->pack(run->b, QUANT__LA_C, x + i * ldx, 1, ldx, n, rows);
+        quant__la_solve(run, run->b, strips, n);
+        run->k->pack(turned, QUANT__LA_C, run->b, 1, QUANT__LA_C, QUANT__LA_C, n);
+        for (r = 0; r < rows; r++)                  /* turned: [n / 48] panels [48][48]          */
+            for (c = 0; c < n; c += QUANT__LA_C)
+                QUANT_MEMCPY(x + (i + r) * ldx + c,
+                             turned + c * QUANT__LA_C + r * QUANT__LA_C,
+                             (n - c < QUANT__LA_C ? n - c : QUANT__LA_C) * sizeof *x);
+    }
+}
+
+QUANT__FN int quant__la_cholesky(const quant__la_run *run, float *a, size_t n, size_t lda,
+                                 size_t at, size_t *bad)
+{
+    size_t half = (n / 2 + QUANT__LA_CHUNK - 1) / QUANT__LA_CHUNK * QUANT__LA_CHUNK;
+    float *below = a + half * lda;
+    quant__la_out o;
+    if (n <= QUANT__LA_CHUNK) return quant__la_factor_block(run, a, n, lda, at, bad);
+    if (!quant__la_cholesky(run, a, half, lda, at, bad)) return 0;
+    quant__la_solve_right(run, below, lda, a, lda, n - half, half);
+    o.c = below + half;
+    o.ld = lda;
+    o.low = 0;
+    o.op = QUANT__LA_SUB;
+    o.tri = 0;
+    quant__la_product(run, &o, quant__la_at(below, lda, 1), quant__la_at(below, lda, 1),
+                      n - half, n - half, half);
+    return quant__la_cholesky(run, below + half, n - half, lda, at + half, bad);
+}
+
+QUANT_API quant_result quant_cholesky(float *a, size_t n, size_t lda, quant_cpu cpu, void *scratch,
+                                      quant_error *err)
+{
+    quant__la_run run = quant__la_begin(cpu, scratch);
+    size_t bad = 0;
+    if (n == 0 || quant__la_cholesky(&run, a, n, lda, 0, &bad)) return QUANT_OK;
+    return quant__fail(err, QUANT_E_NUMERIC, bad,
+                       QUANT__TEXT("the matrix is not positive definite at this column"));
+}
+
+/* The block of n <= 128 on the diagonal := its inverse, in double. */
+QUANT__FN void quant__la_invert_block(const quant__la_run *run, float *l, size_t n, size_t ldl)
+{
+    double *d = (double *)(void *)run->a, row[QUANT__LA_CHUNK];
+    size_t i, j, k;
+    for (i = 0; i < n; i++) {
+        double p = l[i * ldl + i];
+        for (j = 0; j < i; j++) row[j] = 0;
+        for (k = 0; k < i; k++) {
+            double f = l[i * ldl + k];
+            for (j = 0; j <= k; j++) row[j] += f * d[k * n + j];
+        }
+        for (j = 0; j < i; j++) d[i * n + j] = -row[j] / p;
+        d[i * n + i] = 1 / p;
+    }
+    for (i = 0; i < n; i++)
+        for (j = 0; j <= i; j++) l[i * ldl + j] = (float)d[i * n + j];
+}
+
+/* Rows j to j + n - 1 of the inverse, left of the diagonal block: -L_jj^-1 (L_j X), where X is the
+ * inverse above and L_j [n x j] the rows as they are.  Columns are replaced from left to right:
+ * those at c need L_j from c on only, and the part at c itself is packed before it is replaced. */
+QUANT__FN void quant__la_invert_rows(const quant__la_run *run, float *l, size_t ldl, size_t j,
+                                     size_t n)
+{
+    float *row = l + j * ldl;
+    const float *strips;
+    quant__la_out o;
+    size_t c, r, i;
+    o.ld = ldl;
+    o.low = QUANT__LA_ALL;
+    for (c = 0; c < j; c += QUANT__LA_K) {
+        size_t width = j - c < QUANT__LA_K ? j - c : QUANT__LA_K, next = c + width;
+        o.c = row + c;
+        o.op = QUANT__LA_SET;
+        o.tri = 1;
+        quant__la_product(run, &o, quant__la_at(row + c, ldl, 1),
+                          quant__la_at(l + c * ldl + c, 1, ldl), n, width, width);
+        o.op = QUANT__LA_ADD;
+        o.tri = 0;
+        quant__la_product(run, &o, quant__la_at(row + next, ldl, 1),
+                          quant__la_at(l + next * ldl + c, 1, ldl), n, width, j - next);
+    }
+    strips = quant__la_pack_triangle(run, row + j, ldl, n);
+    for (c = 0; c < j; c += QUANT__LA_C) {
+        size_t width = j - c < QUANT__LA_C ? j - c : QUANT__LA_C;
+        run->k->pack(run->b, QUANT__LA_C, row + c, ldl, 1, n, width);
+        quant__la_solve(run, run->b, strips, n);
+        for (r = 0; r < n; r++)
+            for (i = 0; i < width; i++) row[r * ldl + c + i] = -run->b[r * QUANT__LA_C + i];
+    }
+}
+
+QUANT_API quant_result quant_triangular_inverse(float *l, size_t n, size_t lda, quant_cpu cpu,
+                                                void *scratch, quant_error *err)
+{
+    quant__la_run run = quant__la_begin(cpu, scratch);
+    size_t j;
+    for (j = 0; j < n; j++)
+        if (l[j * lda + j] == 0 || !quant__finite(l[j * lda + j]))
+            return quant__fail(err, QUANT_E_NUMERIC, j,
+                               QUANT__TEXT("an element of the diagonal is zero or not finite"));
+    for (j = 0; j < n; j += QUANT__LA_CHUNK) {
+        size_t width = n - j < QUANT__LA_CHUNK ? n - j : QUANT__LA_CHUNK;
+        quant__la_invert_rows(&run, l, lda, j, width);
+        quant__la_invert_block(&run, l + j * lda + j, width, lda);
+    }
+    return QUANT_OK;
+}
+
+/* Tiles of 32: the transposed lower triangle to above the diagonal. */
+QUANT__FN void quant__la_mirror(float *a, size_t n, size_t lda)
+{
+    size_t i0, j0, i, j;
+    for (i0 = 0; i0 < n; i0 += 32)
+        for (j0 = 0; j0 <= i0; j0 += 32)
+            for (i = i0; i < i0 + 32 && i < n; i++)
+                for (j = j0; j < j0 + 32 && j < i; j++) a[j * lda + i] = a[i * lda + j];
+}
+
+QUANT_API quant_result quant_inverse_factor(float *a, size_t n, size_t lda, float *diag,
+                                            float *damp, quant_cpu cpu, void *scratch,
+                                            quant_error *err)
+{
+    double sum = 0;
+    float mean;
+    quant_error e;
+    size_t i, j;
+    if (n == 0) return QUANT_OK;
+    for (i = 0; i < n; i++) {
+        diag[i] = a[i * lda + i];
+        if (!(diag[i] >= 0) || !quant__finite(diag[i]))
+            return quant__fail(err, QUANT_E_NUMERIC, i,
+                               QUANT__TEXT("the diagonal is negative or not finite"));
+        sum += diag[i];
+    }
+    mean = (float)(sum / (double)n);
+    if (!(mean > 0) || !quant__finite(mean) || !(*damp >= 0))
+        return quant__fail(err, QUANT_E_NUMERIC, 0, QUANT__TEXT("the diagonal or damp is bad"));
+    quant__la_mirror(a, n, lda);            /* H stays above the diagonal until U replaces it    */
+    for (;;) {
+        for (i = 0; i < n; i++) {
+            size_t from = n - 1 - i;
+            for (j = 0; j < i; j++) a[i * lda + j] = a[from * lda + n - 1 - j];
+            a[i * lda + i] = diag[from] + *damp * mean;
+        }
+        if (quant_cholesky(a, n, lda, cpu, scratch, &e) == QUANT_OK) break;
+        if (*damp >= 1)
+            return quant__fail(err, QUANT_E_NUMERIC, n - 1 - e.where,
+                               QUANT__TEXT("not positive definite, even with damping"));
+        *damp = *damp < 5e-5f ? 1e-4f : *damp * 2;
+        if (*damp > 1) *damp = 1;
+    }
+    if (quant_triangular_inverse(a, n, lda, cpu, scratch, &e) != QUANT_OK)
+        return quant__fail(err, QUANT_E_NUMERIC, n - 1 - e.where, e.what);
+    for (i = 0; i < n; i++) {               /* U(i, j) = L^-1(n - 1 - i, n - 1 - j)              */
+        const float *from = a + (n - 1 - i) * lda;
+        for (j = i + 1; j < n; j++) a[i * lda + j] = from[n - 1 - j];
+    }
+    for (i = 0; i < n; i++) {
+        float *x = a + i * lda + i, *y = a + (n - 1 - i) * lda + n - 1 - i, t = *x;
+        if (i < n - 1 - i) { *x = *y; *y = t; }
+        QUANT_MEMSET(a + i * lda, 0, i * sizeof *a);
+    }
+    return QUANT_OK;
+}
+#endif /* QUANT_NO_CALIBRATION */
+
 #ifndef QUANT_NO_ENCODE
 /* >>gptq-impl -----------------------------------------------------------------------------------
  * Panels of 32 rows ("lanes"): what depends on neighbours in a row is written for all lanes at
@@ -8116,6 +8667,250 @@ QUANT__TARGET QUANT__FN void QUANT__N(tile)(const quant__tile *a)
 #undef QUANT__MOST
 #endif /* QUANT__PASS */
 
+/* >>linalg-kernels ------------------------------------------------------------------------------
+ * Kernels of >>linalg-impl, written once over a few lanes and compiled for each instruction set as
+ * in >>kernels; QUANT__LPASS is the pass. */
+#if defined(QUANT__PASS) && !defined(QUANT__SELF) && !defined(QUANT_NO_CALIBRATION)
+#  if QUANT__X86
+#    undef QUANT__PASS
+#    define QUANT__SELF
+#    define QUANT__LPASS 1
+#    include QUANT_SELF
+#    undef QUANT__LPASS
+#    define QUANT__LPASS 2
+#    include QUANT_SELF
+#    undef QUANT__LPASS
+#    undef QUANT__SELF
+#    define QUANT__PASS QUANT_CPU_SCALAR
+#  endif
+#  define QUANT__LPASS 0
+#endif
+
+#ifdef QUANT__LPASS
+#if QUANT__LPASS == 2                       /* AVX-512                                           */
+#define QUANT__L(name) quant__la_##name##_avx512
+#define QUANT__LTARGET __attribute__((target("avx512f,avx2,fma")))
+#define QUANT__LLANE static inline __attribute__((always_inline, unused)) QUANT__LTARGET
+#define QUANT__LWIDE 16
+#define QUANT__LROWS 8                      /* 8 x 3 accumulators of 32 registers                */
+typedef __m512 QUANT__L(F);
+QUANT__LLANE __m512 QUANT__L(zero)(void) { return _mm512_setzero_ps(); }
+QUANT__LLANE __m512 QUANT__L(set)(float x) { return _mm512_set1_ps(x); }
+QUANT__LLANE __m512 QUANT__L(load)(const float *p) { return _mm512_loadu_ps(p); }
+QUANT__LLANE void QUANT__L(store)(float *p, __m512 a) { _mm512_storeu_ps(p, a); }
+QUANT__LLANE __m512 QUANT__L(add)(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
+QUANT__LLANE __m512 QUANT__L(sub)(__m512 a, __m512 b) { return _mm512_sub_ps(a, b); }
+QUANT__LLANE __m512 QUANT__L(div)(__m512 a, __m512 b) { return _mm512_div_ps(a, b); }
+QUANT__LLANE __m512 QUANT__L(fma)(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
+QUANT__LLANE __m512 QUANT__L(fnma)(__m512 a, __m512 b, __m512 c)
+{
+    return _mm512_fnmadd_ps(a, b, c);
+}
+
+#elif QUANT__LPASS == 1                     /* AVX2 and FMA                                      */
+#define QUANT__L(name) quant__la_##name##_avx2
+#define QUANT__LTARGET __attribute__((target("avx2,fma")))
+#define QUANT__LLANE static inline __attribute__((always_inline, unused)) QUANT__LTARGET
+#define QUANT__LWIDE 8
+#define QUANT__LROWS 4                      /* 4 x 3 accumulators of 16 registers                */
+typedef __m256 QUANT__L(F);
+QUANT__LLANE __m256 QUANT__L(zero)(void) { return _mm256_setzero_ps(); }
+QUANT__LLANE __m256 QUANT__L(set)(float x) { return _mm256_set1_ps(x); }
+QUANT__LLANE __m256 QUANT__L(load)(const float *p) { return _mm256_loadu_ps(p); }
+QUANT__LLANE void QUANT__L(store)(float *p, __m256 a) { _mm256_storeu_ps(p, a); }
+QUANT__LLANE __m256 QUANT__L(add)(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
+QUANT__LLANE __m256 QUANT__L(sub)(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
+QUANT__LLANE __m256 QUANT__L(div)(__m256 a, __m256 b) { return _mm256_div_ps(a, b); }
+QUANT__LLANE __m256 QUANT__L(fma)(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
+QUANT__LLANE __m256 QUANT__L(fnma)(__m256 a, __m256 b, __m256 c)
+{
+    return _mm256_fnmadd_ps(a, b, c);
+}
+
+#else
+#define QUANT__L(name) quant__la_##name##_scalar
+#define QUANT__LTARGET
+#define QUANT__LLANE QUANT__INLINE
+#define QUANT__LWIDE 4
+#define QUANT__LROWS 4
+typedef struct { float v[4]; } QUANT__L(F);
+#define QUANT__LEACH(body) \
+    { QUANT__L(F) r; int i; for (i = 0; i < 4; i++) r.v[i] = body; return r; }
+QUANT__LLANE QUANT__L(F) QUANT__L(zero)(void) QUANT__LEACH(0)
+QUANT__LLANE QUANT__L(F) QUANT__L(set)(float x) QUANT__LEACH(x)
+QUANT__LLANE QUANT__L(F) QUANT__L(load)(const float *p) QUANT__LEACH(p[i])
+QUANT__LLANE void QUANT__L(store)(float *p, QUANT__L(F) a) { QUANT_MEMCPY(p, a.v, sizeof a.v); }
+QUANT__LLANE QUANT__L(F) QUANT__L(add)(QUANT__L(F) a, QUANT__L(F) b)
+    QUANT__LEACH(a.v[i] + b.v[i])
+QUANT__LLANE QUANT__L(F) QUANT__L(sub)(QUANT__L(F) a, QUANT__L(F) b)
+    QUANT__LEACH(a.v[i] - b.v[i])
+QUANT__LLANE QUANT__L(F) QUANT__L(div)(QUANT__L(F) a, QUANT__L(F) b)
+    QUANT__LEACH(a.v[i] / b.v[i])
+QUANT__LLANE QUANT__L(F) QUANT__L(fma)(QUANT__L(F) a, QUANT__L(F) b, QUANT__L(F) c)
+    QUANT__LEACH(quant__fma(a.v[i], b.v[i], c.v[i]))
+QUANT__LLANE QUANT__L(F) QUANT__L(fnma)(QUANT__L(F) a, QUANT__L(F) b, QUANT__L(F) c)
+    QUANT__LEACH(quant__fma(-a.v[i], b.v[i], c.v[i]))
+#undef QUANT__LEACH
+#endif
+
+/* Statements for each row of a tile, written out: accumulators are variables of their own. */
+#if QUANT__LROWS == 8
+#define QUANT__LEACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#else
+#define QUANT__LEACH_ROW(X) X(0) X(1) X(2) X(3)
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#define QUANT__LFETCH(i) \
+    __builtin_prefetch(c + i * ldc, 1); \
+    if (QUANT__LWIDE >= 8) __builtin_prefetch(c + i * ldc + QUANT__LWIDE, 1); \
+    if (QUANT__LWIDE >= 8) __builtin_prefetch(c + i * ldc + 2 * QUANT__LWIDE, 1);
+#else
+#define QUANT__LFETCH(i)
+#endif
+
+/* QUANT__LROWS rows and three vectors of columns. */
+QUANT__LTARGET static void QUANT__L(part)(float *c, size_t ldc, const float *a, const float *b,
+                                          size_t k, int op)
+{
+    typedef QUANT__L(F) F;
+#define X(i) F x##i = QUANT__L(zero)(), y##i = x##i, z##i = x##i;
+    QUANT__LEACH_ROW(X)
+#undef X
+    if (op != QUANT__LA_SET) { QUANT__LEACH_ROW(QUANT__LFETCH) }
+    for (; k; k--, a += QUANT__LA_R, b += QUANT__LA_C) {
+        const F p = QUANT__L(load)(b), q = QUANT__L(load)(b + QUANT__LWIDE);
+        const F r = QUANT__L(load)(b + 2 * QUANT__LWIDE);
+#define X(i) { const F s = QUANT__L(set)(a[i]); x##i = QUANT__L(fma)(s, p, x##i); \
+        y##i = QUANT__L(fma)(s, q, y##i); z##i = QUANT__L(fma)(s, r, z##i); }
+        QUANT__LEACH_ROW(X)
+#undef X
+    }
+#define X(i) { float *d = c + i * ldc; \
+        if (op == QUANT__LA_ADD) { \
+            x##i = QUANT__L(add)(QUANT__L(load)(d), x##i); \
+            y##i = QUANT__L(add)(QUANT__L(load)(d + QUANT__LWIDE), y##i); \
+            z##i = QUANT__L(add)(QUANT__L(load)(d + 2 * QUANT__LWIDE), z##i); \
+        } else if (op == QUANT__LA_SUB) { \
+            x##i = QUANT__L(sub)(QUANT__L(load)(d), x##i); \
+            y##i = QUANT__L(sub)(QUANT__L(load)(d + QUANT__LWIDE), y##i); \
+            z##i = QUANT__L(sub)(QUANT__L(load)(d + 2 * QUANT__LWIDE), z##i); \
+        } \
+        QUANT__L(store)(d, x##i); \
+        QUANT__L(store)(d + QUANT__LWIDE, y##i); \
+        QUANT__L(store)(d + 2 * QUANT__LWIDE, z##i); }
+    QUANT__LEACH_ROW(X)
+#undef X
+}
+
+static void QUANT__L(tile)(float *c, size_t ldc, const float *a, const float *b, size_t k, int op)
+{
+    size_t i, j;
+    for (j = 0; j < QUANT__LA_C; j += 3 * QUANT__LWIDE)
+        for (i = 0; i < QUANT__LA_R; i += QUANT__LROWS)
+            QUANT__L(part)(c + i * ldc + j, ldc, a + i, b + j, k, op);
+}
+
+/* d [8][ldd] = the transposed s [8][lds] */
+QUANT__LLANE void QUANT__L(turn)(float *d, size_t ldd, const float *s, size_t lds)
+{
+#if QUANT__LPASS
+    __m256 r[8], t[8];
+    int i;
+    QUANT__UNROLL
+    for (i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(s + (size_t)i * lds);
+    QUANT__UNROLL
+    for (i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    QUANT__UNROLL
+    for (i = 0; i < 8; i += 4) {
+        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    QUANT__UNROLL
+    for (i = 0; i < 4; i++) {
+        _mm256_storeu_ps(d + (size_t)i * ldd, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+        _mm256_storeu_ps(d + (size_t)(i + 4) * ldd, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    }
+#else
+    size_t i, j;
+    for (i = 0; i < 8; i++)
+        for (j = 0; j < 8; j++) d[j * ldd + i] = s[i * lds + j];
+#endif
+}
+
+/* Rows t to t + rows - 1 of a panel whose n <= width columns are side by side. */
+QUANT__LLANE void QUANT__L(copy)(float *dst, const size_t width, const float *src, size_t ks,
+                                 size_t rows, size_t n)
+{
+    size_t t, j;
+    for (t = 0; t < rows; t++, dst += width, src += ks) {
+        if (n >= width) {
+            QUANT_MEMCPY(dst, src, width * sizeof *dst);
+            continue;
+        }
+        for (j = 0; j < n; j++) dst[j] = src[j];
+        for (; j < width; j++) dst[j] = 0;
+    }
+}
+
+QUANT__LTARGET static void QUANT__L(pack)(float *dst, size_t width, const float *src, size_t ks,
+                                          size_t js, size_t k, size_t n)
+{
+    size_t t, j, i, columns = (n + width - 1) / width * width;
+    if (js == 1) {                          /* 8 rows at a time: whole cache lines of strips     */
+        for (t = 0; t < k; t += 8)
+            for (j = 0; j < n; j += width) {
+                float *d = dst + j * k + t * width;
+                const float *s = src + t * ks + j;
+                size_t rows = k - t < 8 ? k - t : 8;
+                if (width == QUANT__LA_R) QUANT__L(copy)(d, QUANT__LA_R, s, ks, rows, n - j);
+                else QUANT__L(copy)(d, QUANT__LA_C, s, ks, rows, n - j);
+            }
+        return;
+    }
+    for (j = 0; j < columns; j += 8) {
+        float *d = dst + j / width * width * k + j % width;
+        const float *s = src + j * js;
+        for (t = 0; j + 8 <= n && t + 8 <= k; t += 8)
+            QUANT__L(turn)(d + t * width, width, s + t, js);
+        for (; t < k; t++)
+            for (i = 0; i < 8; i++)
+                d[t * width + i] = j + i < n ? s[i * js + t] : 0;
+    }
+}
+
+QUANT__LTARGET static void QUANT__L(solve)(float *x, const float *l)
+{
+    size_t c, i, j;
+    for (c = 0; c < QUANT__LA_C; c += QUANT__LWIDE)
+        for (i = 0; i < QUANT__LA_R; i++) {
+            QUANT__L(F) s = QUANT__L(load)(x + i * QUANT__LA_C + c);
+            for (j = 0; j < i; j++)
+                s = QUANT__L(fnma)(QUANT__L(set)(l[j * QUANT__LA_R + i]),
+                                   QUANT__L(load)(x + j * QUANT__LA_C + c), s);
+            s = QUANT__L(div)(s, QUANT__L(set)(l[i * QUANT__LA_R + i]));
+            QUANT__L(store)(x + i * QUANT__LA_C + c, s);
+        }
+}
+
+QUANT__FN const quant__la *QUANT__L(kernels)(void)
+{
+    static const quant__la k = { QUANT__L(tile), QUANT__L(pack), QUANT__L(solve) };
+    return &k;
+}
+#undef QUANT__L
+#undef QUANT__LTARGET
+#undef QUANT__LLANE
+#undef QUANT__LWIDE
+#undef QUANT__LROWS
+#undef QUANT__LEACH_ROW
+#undef QUANT__LFETCH
+#endif /* QUANT__LPASS */
+
 /* >>end -----------------------------------------------------------------------------------------*/
 #if defined(QUANT__PASS) && !defined(QUANT__SELF)
 #if defined(__clang__)
@@ -8158,6 +8953,8 @@ QUANT__TARGET QUANT__FN void QUANT__N(tile)(const quant__tile *a)
 #undef QUANT__UNROLL
 #undef QUANT__AHEAD
 #undef QUANT__AHEAD1
+#undef QUANT__LPASS
+#undef QUANT__LA_ALL
 #ifdef QUANT__OWN_SELF
 #  undef QUANT__OWN_SELF
 #  undef QUANT_SELF

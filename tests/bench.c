@@ -5,7 +5,8 @@
  *   build/bench matmul [--type T,T|all] [--tokens M,M] [--threads N] [--rows R --cols C]
  *                      [--isa scalar|avx2|avx512vnni] [--cold MB] [--seconds S]
  *
- * prints matrix products as a table of tab-separated values, after the limits of the machine. */
+ * prints matrix products as a table of tab-separated values, after the limits of the machine;
+ * build/bench linalg [--isa I] [--cols N] [--seconds S] does so for Hessians and their factors. */
 #define _DEFAULT_SOURCE             /* madvise                                                   */
 #define QUANT_IMPLEMENTATION
 #include "../quant.h"
@@ -594,11 +595,173 @@ static int matmul_main(int argc, char **argv)
     return 0;
 }
 
+/* Linear algebra: build/bench linalg [--isa I] [--cols N] [--seconds S], fractions of the fp32 FMA
+ * peak of the same registers, measured after each sample. */
+enum { FMA_LOOPS = 1000000 };
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define FMA4(r, a, b, c, d) "vfmadd231ps %%" r "15,%%" r "15,%%" r a "\n\t" \
+    "vfmadd231ps %%" r "15,%%" r "15,%%" r b "\n\tvfmadd231ps %%" r "15,%%" r "15,%%" r c "\n\t" \
+    "vfmadd231ps %%" r "15,%%" r "15,%%" r d "\n\t"
+#define FMA_LOOP(r) __asm__ volatile( \
+    "1:\n\t" FMA4(r, "0", "1", "2", "3") FMA4(r, "4", "5", "6", "7") FMA4(r, "8", "9", "10", "11") \
+    "dec %0\n\tjnz 1b" : "+r"(n) : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", \
+    "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm15", "cc")
+#endif
+
+/* Gflop/s of one sample. */
+static double fma_peak(quant_cpu cpu)
+{
+    double t = now();
+    uint64_t n = FMA_LOOPS;
+#ifdef FMA_LOOP
+    __asm__ volatile("vzeroall" : : : "xmm0", "xmm15");
+    if (cpu & QUANT_CPU_AVX512VNNI) FMA_LOOP("zmm");
+    else if (cpu & QUANT_CPU_AVX2) FMA_LOOP("ymm");
+    else FMA_LOOP("xmm");
+    __asm__ volatile("vzeroupper");
+    return (cpu & QUANT_CPU_AVX512VNNI ? 16 : cpu & QUANT_CPU_AVX2 ? 8 : 4) * 24.0 * FMA_LOOPS
+         / (now() - t) * 1e-9;
+#else
+    (void)cpu; (void)n;
+    return t < 0;
+#endif
+}
+
+typedef struct linalg_job {
+    quant_cpu cpu;
+    float *h;
+    const float *x;
+    size_t cols, tokens, row0, row1;
+    void *scratch;
+} linalg_job;
+
+static void *hessian_thread(void *arg)
+{
+    linalg_job *j = (linalg_job *)arg;
+    quant_hessian_add(j->h, j->cols, j->x, j->cols, j->tokens, j->cols, j->row0, j->row1, j->cpu,
+                      j->scratch);
+    return NULL;
+}
+
+static void *peak_thread(void *arg)
+{
+    double *r = (double *)arg;
+    r[1] = fma_peak((quant_cpu)r[0]);
+    return NULL;
+}
+
+/* Sum of the peaks of all threads at once. */
+static double linalg_peak(quant_cpu cpu, int threads)
+{
+    double r[2][2], sum = 0;
+    pthread_t id;
+    int i;
+    for (i = 0; i < 2; i++) r[i][0] = cpu;
+    if (threads == 2 && pthread_create(&id, NULL, peak_thread, r[1])) die("thread");
+    peak_thread(r[0]);
+    if (threads == 2) pthread_join(id, NULL);
+    for (i = 0; i < threads; i++) sum += r[i][1];
+    return sum;
+}
+
+static void linalg_hessian(quant_cpu cpu, int threads, float *h, const float *x, size_t cols,
+                           size_t tokens, double seconds)
+{
+    double times[SAMPLES], ratio[SAMPLES], work = (double)tokens * (double)cols * (double)cols;
+    double end = now() + seconds;
+    linalg_job job[2];
+    pthread_t id;
+    int i, n;
+    for (i = 0; i < threads; i++) {
+        job[i].cpu = cpu;
+        job[i].h = h;
+        job[i].x = x;
+        job[i].cols = cols;
+        job[i].tokens = tokens;
+        job[i].row0 = quant_triangle_split(cols, (size_t)i, (size_t)threads);
+        job[i].row1 = quant_triangle_split(cols, (size_t)i + 1, (size_t)threads);
+        job[i].scratch = malloc(quant_linalg_scratch_size());
+    }
+    for (n = 0; n < SAMPLES && (n < 3 || now() < end); n++) {
+        double t = now();
+        if (threads == 2 && pthread_create(&id, NULL, hessian_thread, &job[1])) die("thread");
+        hessian_thread(&job[0]);
+        if (threads == 2) pthread_join(id, NULL);
+        times[n] = now() - t;
+        ratio[n] = work / times[n] * 1e-9 / linalg_peak(cpu, threads);
+    }
+    printf("hessian\t%s\t%d\t%d\t%.1f\t%.1f\t%.3f\n", quant_cpu_name(cpu), (int)cols, threads,
+           1e3 * median(times, n), work / median(times, n) * 1e-9, median(ratio, n));
+    for (i = 0; i < threads; i++) free(job[i].scratch);
+}
+
+/* Factor, then inverse of h + damping; a [cols x cols] is overwritten. */
+static void linalg_factor(quant_cpu cpu, float *a, const float *h, size_t cols, double seconds)
+{
+    double f[SAMPLES], g[SAMPLES], rf[SAMPLES], rg[SAMPLES], peak, end = now() + seconds;
+    double work = (double)cols * (double)cols * (double)cols / 3;
+    void *scratch = malloc(quant_linalg_scratch_size());
+    size_t i;
+    int n;
+    for (n = 0; n < SAMPLES && (n < 3 || now() < end); n++) {
+        double t;
+        memcpy(a, h, cols * cols * sizeof *a);
+        for (i = 0; i < cols; i++) a[i * cols + i] *= 1.1f;
+        t = now();
+        if (quant_cholesky(a, cols, cols, cpu, scratch, NULL)) die("cholesky");
+        f[n] = now() - t;
+        t = now();
+        if (quant_triangular_inverse(a, cols, cols, cpu, scratch, NULL)) die("inverse");
+        g[n] = now() - t;
+        peak = linalg_peak(cpu, 1);
+        rf[n] = work / f[n] * 1e-9 / peak;
+        rg[n] = work / g[n] * 1e-9 / peak;
+    }
+    printf("cholesky\t%s\t%d\t1\t%.1f\t%.1f\t%.3f\n", quant_cpu_name(cpu), (int)cols,
+           1e3 * median(f, n), work / median(f, n) * 1e-9, median(rf, n));
+    printf("inverse\t%s\t%d\t1\t%.1f\t%.1f\t%.3f\n", quant_cpu_name(cpu), (int)cols,
+           1e3 * median(g, n), work / median(g, n) * 1e-9, median(rg, n));
+    free(scratch);
+}
+
+static int linalg_main(int argc, char **argv)
+{
+    quant_cpu cpu = quant_cpu_detect(), isa;
+    size_t cols = 4096, tokens = 512, i;
+    double seconds = 1;
+    float *h, *x, *a;
+    uint32_t s = 3;
+    for (i = 0; (int)i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--cols") == 0) cols = (size_t)atol(argv[i + 1]);
+        if (strcmp(argv[i], "--seconds") == 0) seconds = atof(argv[i + 1]);
+        for (isa = 4; strcmp(argv[i], "--isa") == 0 && isa > 0; isa >>= 1)
+            if (strcmp(quant_cpu_name(isa), argv[i + 1]) == 0) cpu = isa;
+    }
+    h = (float *)calloc(cols * cols, sizeof *h);
+    a = (float *)malloc(cols * cols * sizeof *a);
+    x = (float *)malloc(cols * tokens * sizeof *x);
+    if (!h || !a || !x || !cols) die("memory");
+    for (i = 0; i < cols * tokens; i++)
+        x[i] = (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216 - 0.5f;
+    printf("# fp32 FMA of %s: %.1f Gflop/s on one thread, %.1f on two\n", quant_cpu_name(cpu),
+           linalg_peak(cpu, 1), linalg_peak(cpu, 2));
+    printf("what\tisa\tcols\tthreads\tms\tgflops\tfrac_peak\n");
+    linalg_hessian(cpu, 1, h, x, cols, tokens, seconds);
+    linalg_hessian(cpu, 2, h, x, cols, tokens, seconds);
+    linalg_factor(cpu, a, h, cols, seconds);
+    free(h);
+    free(a);
+    free(x);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "all";
     int all = strcmp(what, "all") == 0, known = all;
     if (strcmp(what, "matmul") == 0) return matmul_main(argc - 2, argv + 2);
+    if (strcmp(what, "linalg") == 0) return linalg_main(argc - 2, argv + 2);
     if (system("mkdir -p build/files")) die("build/files");
     if (all || strcmp(what, "open") == 0) {
         known = 1;
@@ -623,6 +786,7 @@ int main(int argc, char **argv)
         known = 1;
         formats();
     }
-    if (!known) fprintf(stderr, "usage: bench [all|open|rates|quantize|formats|matmul ...]\n");
+    if (!known)
+        fprintf(stderr, "usage: bench [all|open|rates|quantize|formats|linalg|matmul ...]\n");
     return !known;
 }

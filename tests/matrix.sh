@@ -66,7 +66,7 @@ golden() {
     plain="-std=c99 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 -O1"
     check "golden $name" sh -c "$cc $* -c quant.c -o $out/g.o && \
         $cc $plain $suites $out/g.o -lm -lpthread -o $out/golden && \
-        $run $out/golden golden half bfloats splits_do errors_are any_bytes any_finite idempotent type_names products read_rule write_golden"
+        $run $out/golden golden half bfloats splits_do errors_are any_bytes any_finite idempotent type_names products linalg_bytes read_rule write_golden"
 }
 golden "gcc -O0" "" gcc -O0
 golden "gcc -O3 -march=native" "" gcc -O3 -march=native
@@ -146,6 +146,7 @@ option() {
 option -DQUANT_NO_IQ 'grid_iq|decode_iq[123]'
 option -DQUANT_NO_ENCODE 'quant__encode|quant__search|quant_from_f32'
 option -DQUANT_NO_GGUF 'gguf|imatrix|quant_set|quant_mix|mmap|malloc'
+option -DQUANT_NO_CALIBRATION 'hessian|cholesky|quant__la_'
 option -DQUANT_NO_GGUF_WRITE 'gguf_(begin|put|header|write|end)'
 option -DQUANT_NO_MMAP 'mmap'
 option -DQUANT_NO_SIMD 'avx'
