@@ -280,24 +280,29 @@ QUANT_API quant_result quant_row_error(quant_type t, double *err2, double *ref2,
  * Y [tokens x rows] = X [tokens x cols] W [rows x cols]^T.  ld* are in elements.
  *
  *   quant_matrix_init(&w, t->type, data, rows, cols, quant_cpu_detect());
- *   if ((size = quant_matrix_pack_size(&w)) != 0)    once at load: much faster with SIMD
+ *   if ((size = quant_matrix_pack_size(&w)) != 0)    once at load: many times faster
  *       quant_matrix_pack(&w, &w, buf, size);        buf: size bytes, aligned to 64
  *   quant_act(&w, act, x, ldx, tokens);              act: quant_act_size bytes, aligned to 64
  *   quant_matmul(&w, y, ldy, act, tokens, 0, rows);  or any row ranges, from several threads
  *
- * Activations are rounded to 8 bits as ggml does it, 32 columns to a scale for types with blocks
- * of 32, 64 and 128, 256 columns for those with super-blocks: a relative error of about 5e-3 or
- * 7e-3.  F32, F16 and BF16 weights take them as they are.  NaN or infinity in a row of X
+ * F32, F16 and BF16 weights take activations as they are.  For all other types these are rounded to
+ * 8 bits, 32 columns to a scale: a relative error of about 5e-3.  NaN or infinity in a row of X
  * makes sums of that row NaN.
  *
  * Row i of a batch gives the same bytes as the same row alone, any split into row ranges gives the
- * same bytes, and all instruction sets give the same bytes.  Packing is there for Q4_0, Q4_1, Q5_0,
- * Q5_1, Q8_0, IQ4_NL and MXFP4; other types have the portable kernel at present. */
+ * same bytes, both layouts give the same bytes, and so do all instruction sets (which is why floats
+ * are multiplied and added with two roundings: not every one of them has a fused operation).
+ *
+ * A packed matrix has the bytes of the file, to within 3 %, for all types but those whose codes do
+ * not stand in the file: IQ1, IQ2 and IQ3 take 3.3 to 4.3 bits a weight and TQ1_0 takes 2.06.
+ * Memory for packed matrices is read fastest from huge pages (on Linux: madvise, MADV_HUGEPAGE).
+ * In the layout of the file the kernels are the same, but each call packs what it needs. */
 typedef uint32_t quant_cpu;         /* set of QUANT_CPU_* bits                                   */
 enum {
     QUANT_CPU_SCALAR     = 0,       /* always there                                              */
     QUANT_CPU_AVX2       = 1,       /* AVX2, FMA, F16C                                           */
-    QUANT_CPU_AVX512VNNI = 2        /* AVX-512 F, BW, VL, VNNI                                   */
+    QUANT_CPU_AVX512VNNI = 2,       /* AVX-512 F, BW, VL, VNNI                                   */
+    QUANT_CPU_AVXVNNI    = 4        /* AVX2, AVX-VNNI                                            */
 };
 
 /* The instruction sets that this machine and its system have, and this build has kernels for.  Asks
@@ -311,10 +316,8 @@ QUANT_API quant_cpu quant_cpu_compiled(void);
 QUANT_API const char *quant_cpu_name(quant_cpu cpu);
 
 enum {                              /* what quant_act makes of x                                 */
-    QUANT_ACT_F32    = 0,           /* floats as they are                                        */
-    QUANT_ACT_32     = 1,           /* floats, rounded to 8 bits by 32 columns                   */
-    QUANT_ACT_256    = 2,           /* floats, rounded to 8 bits by 256 columns                  */
-    QUANT_ACT_PACKED = 3            /* codes and scales of 32 columns, for packed matrices       */
+    QUANT_ACT_F32    = 0,           /* floats as they are, for F32, F16 and BF16                 */
+    QUANT_ACT_8      = 1            /* 8 bits, a scale for 32 columns                            */
 };
 
 typedef struct quant_matrix {
@@ -336,8 +339,7 @@ typedef struct quant_matrix {
 QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const void *data,
                                          size_t rows, size_t cols, quant_cpu cpu);
 
-/* Bytes of the packed layout: those of the file, rows rounded up to 16.  0: there is none for the
- * type or w is packed already. */
+/* Bytes of the packed layout, rows rounded up to 16.  0: w is packed already, or overflow. */
 QUANT_API size_t quant_matrix_pack_size(const quant_matrix *w);
 
 /* Repacks w into buf [size], aligned to 64; *dst borrows buf and may be *w.  The layout is the same
@@ -1020,8 +1022,10 @@ QUANT_API quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const qua
 #if defined(__GNUC__) || defined(__clang__)
 #  define QUANT__FN static __attribute__((unused))
 #  define QUANT__INLINE static inline __attribute__((unused))
+#  define QUANT__APART static __attribute__((unused, noinline))      /* a stack frame of its own  */
 #else
 #  define QUANT__FN static
+#  define QUANT__APART static
 #  define QUANT__INLINE static inline
 #endif
 #define QUANT__STATIC_ASSERT(name, c) typedef char quant__assert_##name[(c) ? 1 : -1]
@@ -1065,6 +1069,15 @@ QUANT_API quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const qua
 #  define QUANT__X86 1
 #  include <immintrin.h>
 #  include <cpuid.h>
+#  if (defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11)
+#    define QUANT__HAS_AVXVNNI 1
+#  else
+#    define QUANT__HAS_AVXVNNI 0
+#  endif
+/* for shifts by a count that need not be a constant                                             */
+typedef uint16_t quant__u16x16 __attribute__((vector_size(32)));
+typedef uint32_t quant__u32x8 __attribute__((vector_size(32)));
+typedef uint32_t quant__u32x16 __attribute__((vector_size(64)));
 #  ifndef QUANT_SELF
 #    define QUANT_SELF "quant.h"
 #    define QUANT__OWN_SELF
@@ -1078,24 +1091,19 @@ its name in quotes, such as \"my_quant.h\", or QUANT_NO_SIMD"
 #else
 #  define QUANT__X86 0
 #endif
-#if defined(__clang__)
-#  define QUANT__UNROLL _Pragma("unroll")
-#elif defined(__GNUC__)
-#  define QUANT__UNROLL _Pragma("GCC unroll 16")
-#else
-#  define QUANT__UNROLL
-#endif
-/* Fetches the lines of n <= 576 bytes 2 KiB ahead: far enough to hide DRAM, and near enough to be
+/* Fetches the lines of n <= 576 bytes 8 KiB ahead: far enough to hide DRAM, and near enough to be
  * still in the first-level cache when they are needed.  Past the end it does no harm. */
 #if defined(__GNUC__) || defined(__clang__)
+#  define QUANT__FETCH(p) __builtin_prefetch(p)
 #  define QUANT__AHEAD1(p, n, k) \
-    if ((k) < (n)) __builtin_prefetch((const void *)((uintptr_t)(p) + 2048 + (k)))
+    if ((k) < (n)) __builtin_prefetch((const void *)((uintptr_t)(p) + 8192 + (k)))
 #  define QUANT__AHEAD(p, n) do { \
         QUANT__AHEAD1(p, n, 0); QUANT__AHEAD1(p, n, 64); QUANT__AHEAD1(p, n, 128); \
         QUANT__AHEAD1(p, n, 192); QUANT__AHEAD1(p, n, 256); QUANT__AHEAD1(p, n, 320); \
         QUANT__AHEAD1(p, n, 384); QUANT__AHEAD1(p, n, 448); QUANT__AHEAD1(p, n, 512); \
     } while (0)
 #else
+#  define QUANT__FETCH(p) ((void)0)
 #  define QUANT__AHEAD(p, n) ((void)0)
 #endif
 
@@ -1104,7 +1112,7 @@ its name in quotes, such as \"my_quant.h\", or QUANT_NO_SIMD"
 #if QUANT__X86
 QUANT__FN quant_cpu quant__cpu_machine(void)
 {
-    uint32_t a, b, c, d, xcr0, high;
+    uint32_t a, b, c, d, xcr0, high, leaf1;
     quant_cpu r = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
     if ((c & 0x38001000u) != 0x38001000u) return 0; /* FMA, OSXSAVE, AVX, F16C                   */
@@ -1112,6 +1120,8 @@ QUANT__FN quant_cpu quant__cpu_machine(void)
     if ((xcr0 & 0x06) != 0x06) return 0;            /* the system saves xmm and ymm              */
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     if (b >> 5 & 1) r |= QUANT_CPU_AVX2;
+    if ((b >> 5 & 1) && QUANT__HAS_AVXVNNI && __get_cpuid_count(7, 1, &leaf1, &d, &d, &d)
+        && (leaf1 >> 4 & 1)) r |= QUANT_CPU_AVXVNNI;
     if ((xcr0 & 0xe0) == 0xe0                       /* ... masks and zmm                         */
         && (b >> 16 & 1) && (b >> 30 & 1) && (b >> 31 & 1)     /* F, BW, VL                      */
         && (c >> 11 & 1))                                      /* VNNI                           */
@@ -1122,7 +1132,11 @@ QUANT__FN quant_cpu quant__cpu_machine(void)
 
 QUANT_API quant_cpu quant_cpu_compiled(void)
 {
-    return QUANT__X86 ? QUANT_CPU_AVX2 | QUANT_CPU_AVX512VNNI : QUANT_CPU_SCALAR;
+#if QUANT__X86
+    return QUANT_CPU_AVX2 | (QUANT__HAS_AVXVNNI ? QUANT_CPU_AVXVNNI : 0) | QUANT_CPU_AVX512VNNI;
+#else
+    return QUANT_CPU_SCALAR;
+#endif
 }
 
 QUANT_API quant_cpu quant_cpu_detect(void)
@@ -1136,7 +1150,8 @@ QUANT_API quant_cpu quant_cpu_detect(void)
 
 QUANT_API const char *quant_cpu_name(quant_cpu cpu)
 {
-    return cpu & QUANT_CPU_AVX512VNNI ? "avx512vnni" : cpu & QUANT_CPU_AVX2 ? "avx2" : "scalar";
+    return cpu & QUANT_CPU_AVX512VNNI ? "avx512vnni" : cpu & QUANT_CPU_AVXVNNI ? "avxvnni"
+         : cpu & QUANT_CPU_AVX2 ? "avx2" : "scalar";
 }
 
 /* >>float ---------------------------------------------------------------------------------------
@@ -3639,9 +3654,214 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
 #endif
 
 /* >>product -------------------------------------------------------------------------------------
- * Matrix products.  The portable kernel decodes two rows of 256 columns at a time and multiplies
- * them with up to 32 tokens.  Sums are in float: eight lanes over 256 columns, added up in a fixed
- * tree, then block after block. */
+ * Matrix products.  Every type is computed from one kind of tile, "P16", which quant_matrix_pack
+ * makes once, or quant_matmul for a few columns at a time from the layout of the file.  The kernels
+ * that read tiles are in >>kernels, one text for all instruction sets. */
+enum {
+    QUANT__TILE  = 16,              /* rows of a tile                                            */
+    QUANT__FEW_TOKENS = 8,         /* up to so many the kernels read tiles as they are          */
+    QUANT__CHUNK = 4,               /* stripes of 32 columns that are decoded at a time          */
+    QUANT__TILES = 4                /* of so many tiles at most                                  */
+};
+
+/* P16.  A tile is 16 rows (the last one of a matrix is filled up with zeros); in it unit follows
+ * unit.  A unit is the columns that share a scale d, in the parts below, each over r = row 0 to 15:
+ *
+ *   scale    d[r], half floats; MXFP4: e[r], bytes; NVFP4: one UE4M3 byte per 16 columns
+ *   minimum  m[r] or dmin[r], half floats
+ *   factors  one or two signed bytes f[i][r] for each stripe of 32 columns
+ *   factors of the minimum, likewise
+ *   high     words of 64 bytes: bits of the codes above those of low
+ *   low      words of 64 bytes: the low bits of the codes
+ *
+ * Byte 4 r + k of a word belongs to row r and to the columns 4 g + k of its stripes, g = 0 to 7:
+ * groups of four, as dot products of bytes want them, a row of Y per 32-bit lane, so that no sum
+ * crosses lanes.  Which word and which bits hold group g of stripe j is the `order`: that of the
+ * file, four bytes at a time, wherever the file's order allows it. */
+enum quant__order {
+    /* low:                                word            first bit                             */
+    QUANT__N32,                     /* 4 j + g % 4                     4 (g / 4)                 */
+    QUANT__N16,                     /* 4 j + 2 (g / 4) + g % 2         4 (g / 2 % 2)             */
+    QUANT__N64,                     /* 8 (j / 2) + g                   4 (j % 2)                 */
+    QUANT__N128,                    /* 16 (j / 4) + 8 (j % 2) + g      4 (j / 2 % 2)             */
+    QUANT__C128,                    /* 8 (j / 4) + g                   2 (j % 4)                 */
+    QUANT__C64,                     /* g % 4                           4 j + 2 (g / 4)           */
+    QUANT__B128,                    /* j                               g                         */
+    QUANT__W8,                      /* 8 j + g                         0                         */
+    /* high:                                                                                     */
+    QUANT__H0,                      /* none                                                      */
+    QUANT__H32,                     /* one word                        g: bit 4 of the code      */
+    QUANT__H256,                    /* g                               j: bit 4, Q3_K bit 2      */
+    QUANT__H128                     /* 8 (j / 4) + g                   2 (j % 4): bits 4 and 5   */
+};
+enum quant__scales {
+    QUANT__D,                       /* d                                                         */
+    QUANT__E8,                      /* 2^(e - 128)                                               */
+    QUANT__U4,                      /* UE4M3, one per 16 columns                                 */
+    QUANT__F1,                      /* d f, one factor for a stripe                              */
+    QUANT__F2,                      /* d f, two                                                  */
+    QUANT__N2,                      /* Q2_K: two bytes, low nibble factor, high the minimum's    */
+    QUANT__F6                       /* Q3_K: 12 bytes of 6-bit factors, as in the file           */
+};
+enum quant__minima { QUANT__M0, QUANT__M, QUANT__MF };      /* none; m; - dmin f                 */
+
+/* What a code stands for: itself, or an entry of quant__values. */
+enum quant__meaning { QUANT__ITSELF, QUANT__IQ4, QUANT__FP4, QUANT__IQ3X, QUANT__IQ3S, QUANT__IQ2,
+                      QUANT__IQ1, QUANT__PM1 };
+
+/* Added to the values of the tables so that they are not negative (IQ4 excepted: it needs 8 bits).
+ * IQ2: digit + 4 sign of the grids in decoding; IQ3: digit + 8 sign; IQ1: digit + 4 (delta < 0) for
+ * 8 (digit - 1) +- 1; PM1: -1 and 1. */
+static const uint8_t quant__values[8][16] = {
+    { 0 },
+    { 129, 152, 173, 191, 207, 221, 234, 246, 1, 13, 25, 38, 53, 69, 89, 113 },   /* = IQ4 values */
+    { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 },                     /* + 16 */
+    { 68, 76, 84, 92, 100, 108, 116, 126, 60, 52, 44, 36, 28, 20, 12, 2 },                /* + 64 */
+    { 17, 19, 21, 23, 25, 27, 29, 31, 15, 13, 11, 9, 7, 5, 3, 1 },                        /* + 16 */
+    { 72, 89, 107, 64, 56, 39, 21, 64, 72, 89, 107, 64, 56, 39, 21, 64 },                 /* + 64 */
+    { 9, 17, 25, 16, 7, 15, 23, 16, 9, 17, 25, 16, 7, 15, 23, 16 },                       /* + 16 */
+    { 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2 }                                    /* + 1  */
+};
+
+/* The layout of a type.  most: the largest code: what the sums of byte products may add up in 16
+ * bits depends on it; 255: signed.  The value is code - 2^offset (none if 32) times factor. */
+typedef struct quant__p16 {
+    uint16_t stripes;               /* stripes of a unit; 0: no such layout                      */
+    uint16_t size;                  /* bytes of a unit; parts follow each other in this order:   */
+    uint16_t min, fac, minfac, high, low;                   /* where they begin                  */
+    uint8_t  order, high_order, scales, minima, meaning, most, offset;
+    float    factor;                /* of d                                                      */
+} quant__p16;
+
+/* stripes, bytes in 16 rows of d, m, factors, minimum's factors, high; words of low; the rest */
+#define QUANT__P(st, d, m, f, mf, h, words, order, ho, sc, mi, mean, most, off, factor) \
+    { st, (d) + (m) + (f) + (mf) + (h) + 64 * (words), d, (d) + (m), (d) + (m) + (f), \
+      (d) + (m) + (f) + (mf), (d) + (m) + (f) + (mf) + (h), \
+      QUANT__##order, QUANT__##ho, QUANT__##sc, QUANT__##mi, QUANT__##mean, most, off, factor }
+#define QUANT__P0 { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+static const quant__p16 quant__p16s[QUANT_TYPE_COUNT] = {
+    QUANT__P0, QUANT__P0,                                                       /* F32, F16      */
+    QUANT__P(1, 32, 0, 0, 0, 0, 4, N32, H0, D, M0, ITSELF, 15, 3, 1),            /* Q4_0          */
+    QUANT__P(1, 32, 32, 0, 0, 0, 4, N32, H0, D, M, ITSELF, 15, 32, 1),           /* Q4_1          */
+    QUANT__P0, QUANT__P0,
+    QUANT__P(1, 32, 0, 0, 0, 64, 4, N32, H32, D, M0, ITSELF, 31, 4, 1),          /* Q5_0          */
+    QUANT__P(1, 32, 32, 0, 0, 64, 4, N32, H32, D, M, ITSELF, 31, 32, 1),         /* Q5_1          */
+    QUANT__P(1, 32, 0, 0, 0, 0, 8, W8, H0, D, M0, ITSELF, 255, 32, 1),           /* Q8_0          */
+    QUANT__P0,
+    QUANT__P(8, 32, 32, 256, 0, 0, 16, C128, H0, N2, MF, ITSELF, 3, 32, 1),      /* Q2_K          */
+    QUANT__P(8, 32, 0, 192, 0, 512, 16, C128, H256, F6, M0, ITSELF, 7, 2, 1),    /* Q3_K          */
+    QUANT__P(8, 32, 32, 128, 128, 0, 32, N64, H0, F1, MF, ITSELF, 15, 32, 1),    /* Q4_K          */
+    QUANT__P(8, 32, 32, 128, 128, 512, 32, N64, H256, F1, MF, ITSELF, 31, 32, 1),/* Q5_K          */
+    QUANT__P(8, 32, 0, 256, 0, 1024, 32, N128, H128, F2, M0, ITSELF, 63, 5, 1),  /* Q6_K          */
+    QUANT__P0,
+    QUANT__P(8, 32, 0, 128, 0, 512, 16, C128, H256, F1, M0, IQ2, 127, 6, .125f),/* IQ2_XXS       */
+    QUANT__P(8, 32, 0, 256, 0, 512, 16, C128, H256, F2, M0, IQ2, 127, 6, .125f),/* IQ2_XS        */
+    QUANT__P(8, 32, 0, 128, 0, 0, 32, N32, H0, F1, M0, IQ3X, 127, 6, .25f),     /* IQ3_XXS       */
+    QUANT__P(8, 32, 0, 128, 0, 512, 16, C128, H256, F1, M0, IQ1, 31, 4, .125f), /* IQ1_S         */
+    QUANT__P(1, 32, 0, 0, 0, 0, 4, N32, H0, D, M0, IQ4, 255, 32, 1),            /* IQ4_NL        */
+    QUANT__P(8, 32, 0, 128, 0, 0, 32, N32, H0, F1, M0, IQ3S, 31, 4, 1),         /* IQ3_S         */
+    QUANT__P(8, 32, 0, 256, 0, 512, 16, C128, H256, F2, M0, IQ2, 127, 6, .125f),/* IQ2_S         */
+    QUANT__P(8, 32, 0, 128, 0, 0, 32, N32, H0, F1, M0, IQ4, 255, 32, 1),        /* IQ4_XS        */
+    QUANT__P0, QUANT__P0, QUANT__P0, QUANT__P0, QUANT__P0,
+    QUANT__P(8, 32, 0, 256, 0, 512, 16, C128, H256, F2, M0, IQ1, 31, 4, .125f), /* IQ1_M         */
+    QUANT__P0, QUANT__P0, QUANT__P0, QUANT__P0,
+    QUANT__P(8, 32, 0, 0, 0, 0, 16, C128, H0, D, M0, ITSELF, 3, 0, 1),           /* TQ1_0         */
+    QUANT__P(8, 32, 0, 0, 0, 0, 16, C128, H0, D, M0, ITSELF, 3, 0, 1),           /* TQ2_0         */
+    QUANT__P0, QUANT__P0, QUANT__P0,
+    QUANT__P(1, 16, 0, 0, 0, 0, 4, N32, H0, E8, M0, FP4, 31, 4, 1),             /* MXFP4         */
+    QUANT__P(2, 64, 0, 0, 0, 0, 8, N16, H0, U4, M0, FP4, 31, 4, 1),             /* NVFP4         */
+    QUANT__P(4, 32, 0, 0, 0, 0, 4, B128, H0, D, M0, PM1, 3, 0, 1),              /* Q1_0          */
+    QUANT__P(2, 32, 0, 0, 0, 0, 4, C64, H0, D, M0, ITSELF, 3, 0, 1)              /* Q2_0          */
+};
+#undef QUANT__P
+#undef QUANT__P0
+
+/* 32 activations: x = d q with |q| <= 127.  The sums are made once: a type with codes q - 2^s
+ * begins its sums at -sum q << s.  One line of the cache. */
+typedef struct quant__act32 {
+    float   d, ds, dh[2];           /* scale; d sum q, and of its halves, for minima             */
+    int32_t n, nh[2], zero;         /* -sum q, and of its halves                                 */
+    uint8_t q[32];                  /* two's complement                                          */
+} quant__act32;
+QUANT__STATIC_ASSERT(act32, sizeof(quant__act32) == 64);
+
+/* A decoded stripe: 16 rows of 32 columns.  s: scale and minimum's scale of the first 16 columns
+ * and the second (or of all 32: s[0], s[2]); q[g][4 r + k] as in the words of P16. */
+typedef struct quant__stripe {
+    float   s[4][QUANT__TILE];      /* scale 0, scale 1, minimum 0, minimum 1                    */
+    uint8_t q[8][4 * QUANT__TILE];
+} quant__stripe;
+
+/* What the kernels of an instruction set do: quant__run_scalar and the like, in >>kernels. */
+enum quant__op {
+    QUANT__FEW,                     /* y of up to 4 tokens from stripes of P16                   */
+    QUANT__DECODE,                  /* stripes of P16 to quant__stripe                           */
+    QUANT__MANY,                    /* y of some tokens from decoded stripes                     */
+    QUANT__FLOATS,                  /* y of some tokens from 16 rows of floats, column by column */
+    QUANT__ACT                      /* activations to 8 bits                                     */
+};
+typedef struct quant__job {
+    enum quant__op op;
+    quant_type     type;
+    const uint8_t *w;               /* first unit of the tile; FLOATS: 16 numbers for each column*/
+    const uint8_t *next;            /* MANY: what will be decoded next, fetch_size bytes of each */
+    size_t         tile, fetch_size;    /* tile; bytes from tile to tile                         */
+    quant__stripe *decoded[QUANT__TILES];   /* DECODE: [0], MANY: one a tile; [n_stripes]        */
+    size_t         stripe, n_stripes;   /* FEW, DECODE: which ones, from w on; MANY: of x        */
+    const quant__act32 *x;          /* [groups of four tokens][stripes][the tokens of a group]   */
+    size_t         group, blocks;   /* from group to group; stripes of a row                     */
+    const float   *xf;              /* FLOATS, ACT: [tokens x ldx]                               */
+    size_t         ldx, cols;
+    quant__act32  *act;             /* ACT: out, 4 tokens at most, side by side                  */
+    float         *y;               /* y[t * ldy + r]; MANY adds to it                           */
+    size_t         ldy, rows;       /* rows to write: 16, less at the end; MANY: 16 a tile       */
+    int            tokens;
+    int            add, last;       /* y holds a part of the sum; it is the last part: scale it  */
+    float          scale;
+} quant__job;
+
+/* The sums so far of a job's tokens, 4 at most, and their way back, scaled after the last part. */
+QUANT__APART void quant__sums_in(float *sums, const quant__job *a)
+{
+    size_t t;
+    QUANT_MEMSET(sums, 0, 4 * QUANT__TILE * sizeof *sums);
+    for (t = 0; t < (size_t)a->tokens && a->add; t++)
+        QUANT_MEMCPY(sums + t * QUANT__TILE, a->y + t * a->ldy, a->rows * sizeof *sums);
+}
+
+QUANT__APART void quant__sums_out(const float *sums, const quant__job *a)
+{
+    size_t t, r;
+    for (t = 0; t < (size_t)a->tokens; t++)
+        for (r = 0; r < a->rows; r++) {
+            float v = sums[t * QUANT__TILE + r];
+            a->y[t * a->ldy + r] = a->last ? v * a->scale : v;
+        }
+}
+
+typedef void quant__run(const quant__job *a);
+QUANT__FN quant__run quant__run_scalar;
+#if QUANT__X86
+QUANT__FN quant__run quant__run_avx2;
+QUANT__FN quant__run quant__run_avx512vnni;
+#if QUANT__HAS_AVXVNNI
+QUANT__FN quant__run quant__run_avxvnni;
+#endif
+#endif
+
+QUANT__FN quant__run *quant__kernels(quant_cpu cpu)
+{
+#if QUANT__X86
+    if (cpu & QUANT_CPU_AVX512VNNI) return quant__run_avx512vnni;
+#if QUANT__HAS_AVXVNNI
+    if (cpu & QUANT_CPU_AVXVNNI) return quant__run_avxvnni;
+#endif
+    if (cpu & QUANT_CPU_AVX2) return quant__run_avx2;
+#endif
+    (void)cpu;
+    return quant__run_scalar;
+}
+
 QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const void *data,
                                          size_t rows, size_t cols, quant_cpu cpu)
 {
@@ -3652,8 +3872,7 @@ QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const vo
     r = quant__rows(t, rows, cols, QUANT_TF_DECODE, &blocks);
     if (r) return r;
     w->type = t;
-    w->act = quant__types[t].block_len == 1 ? QUANT_ACT_F32
-           : quant__types[t].block_len == QUANT__K ? QUANT_ACT_256 : QUANT_ACT_32;
+    w->act = quant__p16s[t].stripes ? QUANT_ACT_8 : QUANT_ACT_F32;
     w->rows = rows;
     w->cols = cols;
     w->row_size = quant_row_size(t, cols);
@@ -3663,116 +3882,291 @@ QUANT_API quant_result quant_matrix_init(quant_matrix *w, quant_type t, const vo
     return w->row_size ? QUANT_OK : QUANT_E_ARG;
 }
 
-/* The packed layout "P16", made for dot products of unsigned with signed bytes in groups of four.
- * A tile is 16 rows (the last one is filled up with zeros); in it block follows block, 32 columns
- * each, and a block is, r = row 0 to 15 of the tile, k = 0 to 3, column 4 g + k, g = group 0 to 7:
- *
- *   |d 16x16|                       scales d[r], half floats; MXFP4: |e 16x8|
- *   |m 16x16|                       Q4_1, Q5_1: minima m[r]
- *   |high 64x8|                     Q5_0, Q5_1: bit g of high[4 r + k] is bit 4 of the code
- *   |low 4 x 64x8|                  low[g % 4][4 r + k]: lo = codes of groups 0-3, hi = of 4-7
- *   |qs 8 x 64xi8|                  Q8_0 in place of low: qs[g][4 r + k]
- *
- * So 64 bytes hold four columns of 16 rows, and a row of Y per 32-bit lane needs no horizontal sum.
- * The nibbles of a row are those of the file four at a time, and no byte is added. */
-enum { QUANT__TILE = 16 };          /* rows of a tile                                            */
-
-/* 32 activations: x = d q with |q| <= 127.  The sums of q that kernels start from or subtract are
- * made once: types with codes q - 8, q - 16 and q - 128 begin their sums at b8, b16, b128. */
-typedef struct quant__act32 {
-    float   d, ds;                  /* scale; d * sum q, for minima                              */
-    int32_t b8, b16, b128;          /* -8 sum q, -16 sum q, -128 sum q                           */
-    uint8_t q[32];                  /* two's complement                                          */
-} quant__act32;
-QUANT__STATIC_ASSERT(act32, sizeof(quant__act32) == 52);
-
-/* One call of a kernel: a tile times a few tokens.  Activations stand in groups of four tokens:
- * x[(t / 4) * 4 * blocks + b * 4 + t % 4], with fewer than four in the last group. */
-typedef struct quant__tile {
-    const uint8_t      *w;          /* blocks of the tile                                        */
-    const quant__act32 *x;
-    size_t              blocks;
-    float              *y;          /* y[t * ldy + r]                                            */
-    size_t              ldy, rows;  /* rows to write: 16, less at the end                        */
-    float               scale;
-    quant_type          type;
-    int                 tokens;     /* 1, 2, 3 or a multiple of 4                                */
-    int                 ahead;      /* the tile is not in the cache: fetch it in advance         */
-} quant__tile;
-
-/* One for each instruction set, in >>kernels. */
-QUANT__FN void quant__tile_scalar(const quant__tile *a);
-#if QUANT__X86
-QUANT__FN void quant__tile_avx2(const quant__tile *a);
-QUANT__FN void quant__tile_avx512vnni(const quant__tile *a);
-#endif
-
-QUANT__INLINE int quant__has_p16(quant_type t)
+/* Bytes of a packed tile, 0 on overflow. */
+QUANT__FN size_t quant__tile_size(quant_type t, size_t cols)
 {
-    return t == QUANT_Q4_0 || t == QUANT_Q4_1 || t == QUANT_Q5_0 || t == QUANT_Q5_1
-        || t == QUANT_Q8_0 || t == QUANT_IQ4_NL || t == QUANT_MXFP4;
+    const quant__p16 *p = &quant__p16s[t];
+    size_t units = p->stripes ? cols / 32 / p->stripes : cols;
+    size_t size = p->stripes ? p->size : (size_t)quant__types[t].block_size * QUANT__TILE;
+    return units > (size_t)-1 / size ? 0 : units * size;
 }
 
 QUANT_API size_t quant_matrix_pack_size(const quant_matrix *w)
 {
     size_t tiles = w->rows / QUANT__TILE + (w->rows % QUANT__TILE != 0);
-    if (w->layout || !quant__has_p16(w->type)) return 0;
-    if (tiles > (size_t)-1 / QUANT__TILE / w->row_size) return 0;
-    return tiles * QUANT__TILE * w->row_size;
+    size_t size = quant__tile_size(w->type, w->cols);
+    return w->layout || !size || tiles > (size_t)-1 / size ? 0 : tiles * size;
 }
 
-/* Row r of a tile into its place in the block at dst; src is the block of the file. */
+/* n bytes of a row into a part of a unit, `each` of them at a time. */
+QUANT__INLINE void quant__spread(uint8_t *part, const uint8_t *src, size_t n, size_t each, size_t r)
+{
+    size_t i;
+    for (i = 0; i < n / each; i++)
+        QUANT_MEMCPY(part + (QUANT__TILE * i + r) * each, src + each * i, each);
+}
+
+/* Bits 4 g + k of a stripe: byte k of a word with one bit for each g. */
+QUANT__INLINE void quant__bit_word(uint8_t *dst, uint32_t bits)
+{
+    uint32_t k, g, v;
+    for (k = 0; k < 4; k++) {
+        for (v = g = 0; g < 8; g++) v |= (bits >> (4 * g + k) & 1) << g;
+        dst[k] = (uint8_t)v;
+    }
+}
+
+/* Digits of 2 bits to bytes, 8 of them. */
+QUANT__INLINE uint64_t quant__digits2(uint64_t v)
+{
+    v = (v | v << 24) & 0x000000ff000000ffu;
+    v = (v | v << 12) & 0x000f000f000f000fu;
+    return (v | v << 6) & 0x0303030303030303u;
+}
+
+/* Digits of 3 bits, likewise. */
+QUANT__INLINE uint64_t quant__digits3(uint64_t v)
+{
+    v = (v & 0xfff) | (v & 0xfff000) << 20;
+    v = (v | v << 10) & 0x003f003f003f003fu;
+    return (v | v << 5) & 0x0707070707070707u;
+}
+
+/* Eight bits to the lowest bits of bytes. */
+QUANT__INLINE uint64_t quant__digits1(uint64_t v)
+{
+    v = v * 0x0101010101010101u & 0x8040201008040201u;
+    return (v + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;
+}
+
+/* Weights 8 n to 8 n + 7 of a super-block, codes of 3 bits in bytes, into the orders C128 and H256
+ * of a row: qs [64], high [32], both zero at first. */
+QUANT__INLINE void quant__put_codes3(uint8_t *qs, uint8_t *high, int n, uint64_t codes)
+{
+    uint8_t *q = qs + 32 * (n / 16) + 8 * (n % 4), *h = high + 8 * (n % 4);
+    int j = n / 4;
+    quant__put64(q, quant__le64(q) | (codes & 0x0303030303030303u) << 2 * (j % 4));
+    quant__put64(h, quant__le64(h) | (codes >> 2 & 0x0101010101010101u) << j);
+}
+
+/* Weights 8 n to 8 n + 7, codes of 4 bits in bytes, into the order N32 of a row: qs [128]. */
+QUANT__INLINE void quant__put_codes4(uint8_t *qs, int n, uint64_t codes)
+{
+    uint8_t *q = qs + 16 * (n / 4) + 8 * (n % 2);
+    quant__put64(q, quant__le64(q) | codes << 4 * (n / 2 % 2));
+}
+
+#ifndef QUANT_NO_IQ
+/* A block of a codebook type: codes of its values to q and high, odd factors to f. */
+QUANT__FN void quant__pack_grid(uint8_t *q, uint8_t *high, uint8_t *f, uint8_t *d,
+                                const uint8_t *src, quant_type t)
+{
+    int n;
+    d[0] = src[0];
+    d[1] = src[1];
+    for (n = 0; n < 32; n++) {                      /* groups of 8 weights                       */
+        int g = n / 4, l = n % 4;
+        uint32_t a, e, s;
+        switch (t) {
+        case QUANT_IQ2_XXS: {
+            const quant__iq2_xxs *b = (const quant__iq2_xxs *)(const void *)src;
+            a = quant__le32(b->qs + 8 * g + 4);
+            e = quant__grid_iq2_xxs[b->qs[8 * g + l]];
+            s = quant__signs(a >> 7 * l & 127);
+            f[g] = (uint8_t)(2 * (a >> 28) + 1);
+            break;
+        }
+        case QUANT_IQ2_XS: {
+            const quant__iq2_xs *b = (const quant__iq2_xs *)(const void *)src;
+            a = quant__le16(b->qs + 2 * n);
+            e = quant__grid_iq2_xs[a & 511];
+            s = quant__signs(a >> 9);
+            f[n / 2] = (uint8_t)(2 * (b->scales[g] >> 4 * (l / 2) & 15) + 1);
+            break;
+        }
+        case QUANT_IQ2_S: {
+            const quant__iq2_s *b = (const quant__iq2_s *)(const void *)src;
+            e = quant__grid_iq2_s[b->qs[n] | (b->qh[g] >> 2 * l & 3u) << 8];
+            s = b->signs[n];
+            f[n / 2] = (uint8_t)(2 * (b->scales[g] >> 4 * (l / 2) & 15) + 1);
+            break;
+        }
+        case QUANT_IQ3_XXS: {
+            const quant__iq3_xxs *b = (const quant__iq3_xxs *)(const void *)src;
+            a = quant__le32(b->gas + 4 * g);
+            e = quant__grid_iq3_xxs[b->qs[2 * n]]
+              | (uint32_t)quant__grid_iq3_xxs[b->qs[2 * n + 1]] << 12;
+            s = quant__signs(a >> 7 * l & 127);
+            f[g] = (uint8_t)(2 * (a >> 28) + 1);
+            break;
+        }
+        case QUANT_IQ3_S: {
+            const quant__iq3_s *b = (const quant__iq3_s *)(const void *)src;
+            a = b->qh[g] >> 2 * l;
+            e = quant__grid_iq3_s[b->qs[2 * n] | (a & 1) << 8]
+              | (uint32_t)quant__grid_iq3_s[b->qs[2 * n + 1] | (a >> 1 & 1) << 8] << 12;
+            s = b->signs[n];
+            f[g] = (uint8_t)(2 * (b->scales[g / 2] >> 4 * (g % 2) & 15) + 1);
+            break;
+        }
+        case QUANT_IQ1_S: {
+            const quant__iq1_s *b = (const quant__iq1_s *)(const void *)src;
+            a = quant__le16(b->qh + 2 * g);
+            e = quant__grid_iq1_s[b->qs[n] | (a >> 3 * l & 7) << 8];
+            s = a & 0x8000u ? 255 : 0;
+            f[g] = (uint8_t)(2 * (a >> 12 & 7) + 1);
+            break;
+        }
+        default: {
+            const quant__iq1_m *b = (const quant__iq1_m *)(const void *)src;
+            quant__put16(d, quant__iq1_m_d(b->scales));
+            a = (uint32_t)b->qh[n / 2] >> 4 * (n % 2);
+            e = quant__grid_iq1_s[b->qs[n] | (a & 7) << 8];
+            s = a & 8 ? 255 : 0;
+            a = quant__le16(b->scales + 2 * (g / 2)) >> (6 * (g % 2) + 3 * (l / 2)) & 7;
+            f[n / 2] = (uint8_t)(2 * a + 1);
+            break;
+        }
+        }
+        if (quant__p16s[t].order == QUANT__N32)
+            quant__put_codes4(q, n, quant__digits3(e) | quant__digits1(s) << 3);
+        else
+            quant__put_codes3(q, high, n, quant__digits2(e) | quant__digits1(s) << 2);
+    }
+}
+#endif
+
+/* A block whose bits the file has in another order than P16: its parts as those of a row. */
+QUANT__FN void quant__reorder(uint8_t *q, uint8_t *d, const uint8_t *src, quant_type t)
+{
+    int i, n, m;
+    if (t == QUANT_TQ1_0) {
+        const quant__tq1_0 *b = (const quant__tq1_0 *)(const void *)src;
+        for (i = 0; i < QUANT__K; i++) {
+            int digit;
+            if (i < 160) n = i / 32, m = b->qs[i % 32];
+            else if (i < 240) n = (i - 160) / 16, m = b->qs[32 + i % 16];
+            else n = (i - 240) / 4, m = b->qh[i % 4];
+            digit = quant__trit((uint8_t)m, n);
+            q[32 * (i / 128) + i % 32] |= (uint8_t)(digit << 2 * (i / 32 % 4));
+        }
+        d[0] = b->d[0];
+        d[1] = b->d[1];
+    } else {                                        /* Q1_0 and Q2_0                             */
+        d[0] = src[0];
+        d[1] = src[1];
+        for (i = 0; i < 4 && t == QUANT_Q1_0; i++)
+            quant__bit_word(q + 4 * i, quant__le32(src + 2 + 4 * i));
+        for (i = 0; i < 64 && t == QUANT_Q2_0; i++) {
+            int j = i / 32, g = i / 4 % 8;
+            q[4 * (g % 4) + i % 4] |= (uint8_t)((src[2 + i / 4] >> 2 * (i % 4) & 3)
+                                                << (4 * j + 2 * (g / 4)));
+        }
+    }
+}
+
+/* One block of row r of a tile into the unit at dst.  Parts of the file's blocks, in their own
+ * order, for all types but those of quant__pack_grid and quant__reorder. */
 QUANT__FN void quant__pack_block(uint8_t *dst, const uint8_t *src, quant_type t, size_t r)
 {
-    size_t g, k;
-    if (t == QUANT_MXFP4) {
-        dst[r] = *src++;
-        dst += QUANT__TILE;
-    } else {
-        QUANT_MEMCPY(dst + 2 * r, src, 2);
-        dst += 2 * QUANT__TILE;
-        src += 2;
-    }
-    if (t == QUANT_Q4_1 || t == QUANT_Q5_1) {
-        QUANT_MEMCPY(dst + 2 * r, src, 2);
-        dst += 2 * QUANT__TILE;
-        src += 2;
-    }
-    if (t == QUANT_Q5_0 || t == QUANT_Q5_1) {
-        uint32_t high = quant__le32(src);
-        for (k = 0; k < 4; k++) {
-            uint32_t bits = 0;                      /* bits k, 4 + k, 8 + k ... of high          */
-            for (g = 0; g < 8; g++) bits |= (high >> (4 * g + k) & 1) << g;
-            dst[4 * r + k] = (uint8_t)bits;
+    const quant__p16 *p = &quant__p16s[t];
+    const uint8_t *d = src, *m = src + 2, *q = src + 2, *high = src, *f = src;
+    uint8_t made_q[128], made_high[32], made_f[16], made_m[8], made_d[2];
+    int i, scale, min;
+    switch (t) {
+    case QUANT_Q4_1: case QUANT_Q5_1: q += 2; break;
+    case QUANT_Q2_K: d = src + 80; m = src + 82; q = src + 16; break;
+    case QUANT_Q3_K: d = src + 108; f = src + 96; q = src + 32; break;
+    case QUANT_Q4_K: case QUANT_Q5_K:
+        for (i = 0; i < 8; i++) {
+            quant__q4_k_scale(src + 4, i, &scale, &min);
+            made_f[i] = (uint8_t)scale;
+            made_m[i] = (uint8_t)min;
         }
-        dst += 4 * QUANT__TILE;
-        src += 4;
+        f = made_f;
+        high = src + 16;
+        q = src + (t == QUANT_Q4_K ? 16 : 48);
+        break;
+    case QUANT_Q6_K: q = src; high = src + 128; f = src + 192; d = src + 208; break;
+    case QUANT_IQ4_XS:
+        for (i = 0; i < 8; i++) {
+            scale = (src[4 + i / 2] >> 4 * (i % 2) & 15)
+                  | (int)(quant__le16(src + 2) >> 2 * i & 3) << 4;
+            made_f[i] = (uint8_t)(scale - 32);
+        }
+        f = made_f;
+        q = src + 8;
+        break;
+    case QUANT_TQ2_0: q = src; d = src + 64; break;
+    case QUANT_MXFP4: q = src + 1; break;
+    case QUANT_NVFP4:
+        for (i = 0; i < 4; i++)
+            dst[QUANT__TILE * (size_t)i + r] = src[i] == 0x7f ? 0 : src[i] & 127;
+        q = src + 4;
+        break;
+    case QUANT_Q5_0: case QUANT_Q4_0: case QUANT_Q8_0: case QUANT_IQ4_NL: break;
+    default:
+        QUANT_MEMSET(made_q, 0, sizeof made_q);
+        QUANT_MEMSET(made_high, 0, sizeof made_high);
+        q = made_q;
+        d = made_d;
+        f = made_f;
+        high = made_high;
+#ifndef QUANT_NO_IQ
+        if (p->scales == QUANT__F1 || p->scales == QUANT__F2) {
+            quant__pack_grid(made_q, made_high, made_f, made_d, src, t);
+            break;
+        }
+#endif
+        quant__reorder(made_q, made_d, src, t);
+        break;
     }
-    for (g = 0; g < (t == QUANT_Q8_0 ? 8u : 4u); g++)
-        QUANT_MEMCPY(dst + 4 * QUANT__TILE * g + 4 * r, src + 4 * g, 4);
+    if (p->scales == QUANT__E8) dst[r] = *d;
+    else if (p->scales != QUANT__U4) quant__spread(dst, d, 2, 2, r);
+    if (p->minima != QUANT__M0) quant__spread(dst + p->min, m, 2, 2, r);
+    quant__spread(dst + p->fac, f, (p->minfac - p->fac) / 16u, 1, r);
+    quant__spread(dst + p->minfac, made_m, (p->high - p->minfac) / 16u, 1, r);
+    if (p->high_order == QUANT__H32) {
+        q += 4;
+        quant__bit_word(dst + p->high + 4 * r, quant__le32(q - 4));
+    } else {
+        quant__spread(dst + p->high, high, (p->low - p->high) / 16u, 4, r);
+    }
+    quant__spread(dst + p->low, q, (p->size - p->low) / 16u, 4, r);
+}
+
+/* `rows` rows of `cols` columns, row_size bytes apart, to a tile at dst; rows that are missing are
+ * zeros. */
+QUANT__FN void quant__pack_tile(uint8_t *dst, const uint8_t *src, quant_type t, size_t row_size,
+                                size_t rows, size_t cols)
+{
+    size_t block = quant__types[t].block_size, unit = QUANT__TILE * block, n = cols, r, b;
+    if (quant__p16s[t].stripes) {
+        unit = quant__p16s[t].size;
+        n = cols / 32 / quant__p16s[t].stripes;
+    }
+    if (rows < QUANT__TILE) QUANT_MEMSET(dst, 0, n * unit);
+    for (r = 0; r < rows; r++, src += row_size) {
+        for (b = 0; b < n && quant__p16s[t].stripes; b++)
+            quant__pack_block(dst + b * unit, src + b * block, t, r);
+        if (t == QUANT_F32) quant__spread(dst, src, 4 * cols, 4, r);
+        if (t == QUANT_F16 || t == QUANT_BF16) quant__spread(dst, src, 2 * cols, 2, r);
+    }
 }
 
 QUANT_API quant_result quant_matrix_pack(quant_matrix *dst, const quant_matrix *w, void *buf,
                                          size_t size)
 {
     quant_matrix packed = *w;
-    size_t need = quant_matrix_pack_size(w), r, b, blocks = w->cols / 32;
-    size_t block = need ? w->row_size / blocks : 0;
-    uint8_t *to = (uint8_t *)buf;
+    size_t need = quant_matrix_pack_size(w), tile = quant__tile_size(w->type, w->cols), r;
     if (!need) return QUANT_E_ARG;
     if (size < need) return QUANT_E_MEMORY;
-    if (w->rows % QUANT__TILE)                      /* the padding rows of the last tile         */
-        QUANT_MEMSET(to + need - QUANT__TILE * w->row_size, 0, QUANT__TILE * w->row_size);
-    for (r = 0; r < w->rows; r++) {
-        const uint8_t *from = (const uint8_t *)w->data + r * w->row_size;
-        uint8_t *tile = to + r / QUANT__TILE * QUANT__TILE * w->row_size;
-        for (b = 0; b < blocks; b++)
-            quant__pack_block(tile + b * block * QUANT__TILE, from + b * block, w->type,
-                              r % QUANT__TILE);
-    }
+    for (r = 0; r < w->rows; r += QUANT__TILE)
+        quant__pack_tile((uint8_t *)buf + r / QUANT__TILE * tile,
+                         (const uint8_t *)w->data + r * w->row_size, w->type, w->row_size,
+                         w->rows - r < QUANT__TILE ? w->rows - r : QUANT__TILE, w->cols);
     packed.data = buf;
     packed.layout = 1;
-    packed.act = QUANT_ACT_PACKED;
     *dst = packed;
     return QUANT_OK;
 }
@@ -3782,189 +4176,183 @@ QUANT_API size_t quant_matrix_row_step(const quant_matrix *w)
     return w->layout ? QUANT__TILE : 1;
 }
 
+/* From one group of four tokens to the next, in quant__act32: a power of two would put the same
+ * columns of all groups into a few sets of the first-level cache. */
+QUANT__INLINE size_t quant__act_group(size_t blocks)
+{
+    return 4 * blocks + (blocks % 16 ? 0 : 16);
+}
+
 QUANT_API size_t quant_act_size(const quant_matrix *w, size_t tokens)
 {
-    size_t n = w->layout ? w->cols / 32 : w->cols;
-    size_t size = w->layout ? sizeof(quant__act32) : sizeof(float);
-    if (tokens > (size_t)-1 / size / n) return 0;
-    return tokens * n * size;
+    const size_t blocks = w->cols / 32, group = quant__act_group(blocks), max = (size_t)-1;
+    if (w->act == QUANT_ACT_F32)
+        return tokens > max / sizeof(float) / w->cols ? 0 : tokens * w->cols * sizeof(float);
+    if (w->cols > max / 8 || tokens / 4 + 1 > max / sizeof(quant__act32) / group) return 0;
+    return (tokens / 4 * group + tokens % 4 * blocks) * sizeof(quant__act32);
 }
 
-/* 32 activations to the nearest of 255 steps, ties to even.  Magnitudes are compared as bits, which
- * order like the numbers with infinity and NaN on top: one of those makes d NaN, and so Y.  Blocks
- * below 2^-100, where 127 / amax could overflow, count as zeros. */
-QUANT__FN void quant__act_block(quant__act32 *a, const float *x)
-{
-    uint32_t max = 0;
-    int32_t sum = 0;
-    float d, id;
-    int i;
-    for (i = 0; i < 32; i++) {
-        uint32_t u = quant__bits(x[i]) & 0x7fffffffu;
-        max = u > max ? u : max;
-    }
-    d = quant__float(max) / 127;
-    id = 127 / quant__float(max);
-    if (max < (127u - 100u) << 23) d = id = 0;
-    if (max >= 0x7f800000u) d = quant__float(0x7fc00000u), id = 0;
-    for (i = 0; i < 32; i++) {
-        float v = x[i] * id;
-        int32_t q;
-        v = v <= 127 ? v : 127;                     /* NaN too                                   */
-        v = v >= -127 ? v : -127;
-        /* 1.5 * 2^23 leaves the integer, rounded, in the low bits                               */
-        q = (int32_t)(quant__bits(v + 12582912.f) - 0x4b400000u);
-        sum += q;
-        a->q[i] = (uint8_t)(q & 255);
-    }
-    a->d = d;
-    a->ds = d * (float)sum;
-    a->b8 = -8 * sum;
-    a->b16 = -16 * sum;
-    a->b128 = -128 * sum;
-}
-
-/* y = x [n] rounded to 8 bits with the scale d = iscale^-1 that goes with it.  An amax that is not
- * finite gives NaN, as it should. */
-QUANT__INLINE void quant__round_to_8_bits(float *y, const float *x, size_t n, float iscale, float d)
-{
-    size_t i;
-    for (i = 0; i < n; i++)
-        y[i] = d * (float)quant__clamp(quant__nearest(iscale * x[i]), -128, 127);
-}
-
-/* The portable kernel multiplies the rounded values as floats; their codes are not kept. */
 QUANT_API void quant_act(const quant_matrix *w, void *act, const float *x, size_t ldx,
                          size_t tokens)
 {
-    size_t t, b, i, blocks = w->cols / 32;
-    for (t = 0; t < tokens; t++, x += ldx) {
-        float *a = (float *)act + (w->act == QUANT_ACT_PACKED ? 0 : t * w->cols);
-        if (w->act == QUANT_ACT_PACKED) {
-            size_t group = t & ~(size_t)3, width = tokens - group < 4 ? tokens - group : 4;
-            quant__act32 *p = (quant__act32 *)act + group * blocks + t % 4;
-            for (b = 0; b < blocks; b++) quant__act_block(p + b * width, x + 32 * b);
-        }
-        if (w->act == QUANT_ACT_F32) QUANT_MEMCPY(a, x, w->cols * 4);
-        for (i = 0; w->act == QUANT_ACT_32 && i < w->cols; i += 32) {
-            float amax = quant__amax(x + i, 32);
-            quant__round_to_8_bits(a + i, x + i, 32, amax != 0 ? 127 / amax : 0, amax / 127);
-        }
-        for (i = 0; w->act == QUANT_ACT_256 && i < w->cols; i += QUANT__K) {
-            float max = quant__extreme(x + i, QUANT__K), iscale = max != 0 ? -127 / max : 0;
-            quant__round_to_8_bits(a + i, x + i, QUANT__K, iscale, max != 0 ? 1 / iscale : 0);
-        }
-    }
-}
-
-/* Two rows of weights times two tokens over n columns: s[row][token]. */
-QUANT__INLINE void quant__dot_2x2(float s[2][2], const float *w0, const float *w1,
-                                  const float *x0, const float *x1, size_t n)
-{
-    float a[8] = { 0 }, b[8] = { 0 }, c[8] = { 0 }, d[8] = { 0 };
-    size_t i, l;
-    for (i = 0; i + 8 <= n; i += 8) {
-        for (l = 0; l < 8; l++) a[l] += w0[i + l] * x0[i + l];
-        for (l = 0; l < 8; l++) b[l] += w0[i + l] * x1[i + l];
-        for (l = 0; l < 8; l++) c[l] += w1[i + l] * x0[i + l];
-        for (l = 0; l < 8; l++) d[l] += w1[i + l] * x1[i + l];
-    }
-    for (; i < n; i++) {
-        a[0] += w0[i] * x0[i];
-        b[0] += w0[i] * x1[i];
-        c[0] += w1[i] * x0[i];
-        d[0] += w1[i] * x1[i];
-    }
-    s[0][0] = (a[0] + a[4] + (a[2] + a[6])) + (a[1] + a[5] + (a[3] + a[7]));
-    s[0][1] = (b[0] + b[4] + (b[2] + b[6])) + (b[1] + b[5] + (b[3] + b[7]));
-    s[1][0] = (c[0] + c[4] + (c[2] + c[6])) + (c[1] + c[5] + (c[3] + c[7]));
-    s[1][1] = (d[0] + d[4] + (d[2] + d[6])) + (d[1] + d[5] + (d[3] + d[7]));
-}
-
-/* Columns col to col + n - 1 of rows r and r1 (the same row twice at the end) for some tokens. */
-QUANT__FN void quant__product_tile(const quant_matrix *w, float *y, size_t ldy, const float *x,
-                                   size_t tokens, size_t r, size_t r1, size_t col, size_t n)
-{
-    float wf[2][QUANT__K], s[2][2];
-    const uint8_t *p = (const uint8_t *)w->data + quant_row_size(w->type, col);
-    size_t t, i, j;
-    quant_to_f32(w->type, wf[0], p + r * w->row_size, 1, n);
-    if (r1 != r) quant_to_f32(w->type, wf[1], p + r1 * w->row_size, 1, n);
-    for (t = 0; t < tokens; t += 2) {
-        size_t pair = t + 1 < tokens ? 2 : 1;
-        const float *x0 = x + t * w->cols + col;
-        quant__dot_2x2(s, wf[0], wf[r1 != r], x0, x0 + (pair - 1) * w->cols, n);
-        for (i = 0; i < pair; i++)
-            for (j = 0; j < 1 + (size_t)(r1 != r); j++) {
-                float *out = y + (t + i) * ldy + (j ? r1 : r);
-                *out = col ? *out + s[j][i] : s[j][i];
-            }
-    }
-}
-
-/* Packed: chunks of tokens whose activations stay in the second-level cache while the weights pass
- * by, then tile by tile, each read from the first-level cache for all tokens but the first few. */
-QUANT__FN void quant__product_packed(const quant_matrix *w, float *y, size_t ldy, const void *act,
-                                     size_t tokens, size_t row0, size_t row1)
-{
-    enum { CACHE = 512 * 1024, STEP = 12 };
-    void (*kernel)(const quant__tile *) = quant__tile_scalar;
-    size_t most = 4, t0, t, r, chunk;
-    quant__tile a;
+    size_t t, i;
+    quant__run *run = quant__kernels(w->cpu);
+    quant__job a;
+    QUANT_MEMSET(&a, 0, sizeof a);
+    a.op = QUANT__ACT;
     a.blocks = w->cols / 32;
-    a.ldy = ldy;
-    a.scale = w->scale;
-    a.type = w->type;
-#if QUANT__X86
-    if (w->cpu & QUANT_CPU_AVX512VNNI) kernel = quant__tile_avx512vnni, most = 12;
-    else if (w->cpu & QUANT_CPU_AVX2) kernel = quant__tile_avx2;
-#endif
-    chunk = CACHE / sizeof(quant__act32) / a.blocks / STEP * STEP;
-    if (chunk < 2 * STEP) chunk = 2 * STEP;
-    for (t0 = 0; t0 < tokens; t0 += chunk) {
-        size_t end = tokens - t0 < chunk ? tokens : t0 + chunk;
-        for (r = row0; r < row1; r += QUANT__TILE) {
-            a.w = (const uint8_t *)w->data + r * w->row_size;
-            a.rows = row1 - r < QUANT__TILE ? row1 - r : QUANT__TILE;
-            for (t = t0; t < end; t += (size_t)a.tokens) {
-                size_t n = end - t;
-                if (n >= 12 && n != 16 && most >= 12) n = 12;
-                else if (n >= 8 && most >= 8) n = 8;
-                else if (n >= 4) n = 4;
-                a.tokens = (int)n;
-                a.ahead = t == t0;
-                a.x = (const quant__act32 *)act + t * a.blocks;
-                a.y = y + t * ldy + r;
-                kernel(&a);
-            }
+    a.ldx = ldx;
+    for (t = 0; t < tokens; t += 4) {
+        a.tokens = tokens - t < 4 ? (int)(tokens - t) : 4;
+        if (w->act == QUANT_ACT_F32) {
+            for (i = t; i < t + (size_t)a.tokens; i++)
+                QUANT_MEMCPY((float *)act + i * w->cols, x + i * ldx, w->cols * sizeof *x);
+            continue;
         }
+        a.act = (quant__act32 *)act + t / 4 * quant__act_group(a.blocks);
+        a.xf = x + t * ldx;
+        run(&a);
     }
 }
 
+/* n stripes, the first of them job->w's and number `first` of the row, decoded a few at a time
+ * and multiplied with all tokens of the job.  Each tile has its room in a stack frame of its own;
+ * `done` of them have it. */
+QUANT__APART void quant__product_decoded(const quant__job *job, quant__run *run, size_t done,
+                                         size_t first, size_t n)
+{
+    const size_t bytes = quant__p16s[job->type].size / quant__p16s[job->type].stripes;
+    uint8_t room[QUANT__CHUNK * sizeof(quant__stripe) + 63];
+    size_t s, i;
+    quant__job a = *job, d;
+    a.decoded[done++] = (quant__stripe *)(void *)(room + (63 & (0 - (uintptr_t)room)));
+    if (done * QUANT__TILE < a.rows) {
+        quant__product_decoded(&a, run, done, first, n);
+        return;
+    }
+    a.op = QUANT__MANY;
+    for (s = 0; s < n; s += QUANT__CHUNK) {
+        a.n_stripes = n - s < QUANT__CHUNK ? n - s : QUANT__CHUNK;
+        d = a;
+        d.op = QUANT__DECODE;
+        d.stripe = s;
+        for (i = 0; i < done; i++, d.w += a.tile) {
+            d.decoded[0] = a.decoded[i];
+            run(&d);
+        }
+        a.stripe = first + s;
+        a.next = s + QUANT__CHUNK < n ? a.w + (s + QUANT__CHUNK) * bytes : a.w + done * a.tile;
+        a.fetch_size = a.tile ? QUANT__CHUNK * bytes : 0;
+        run(&a);
+        a.add = 1;
+    }
+}
+
+/* A tile of which only some rows are wanted, some tokens at a time. */
+QUANT__APART void quant__product_partial(const quant__job *job, quant__run *run, size_t first,
+                                         size_t n)
+{
+    enum { TOKENS = 32 };
+    float sums[TOKENS * QUANT__TILE];
+    size_t t, i, end = (size_t)job->tokens;
+    quant__job a = *job;
+    a.y = sums;
+    a.ldy = a.rows = QUANT__TILE;
+    QUANT_MEMSET(sums, 0, sizeof sums);
+    for (t = 0; t < end; t += TOKENS, a.x += TOKENS / 4 * a.group) {
+        const size_t tokens = end - t < TOKENS ? end - t : TOKENS;
+        a.tokens = (int)tokens;
+        for (i = 0; i < tokens && a.add; i++)
+            QUANT_MEMCPY(sums + i * QUANT__TILE, job->y + (t + i) * job->ldy,
+                         job->rows * sizeof *sums);
+        quant__product_decoded(&a, run, 0, first, n);
+        for (i = 0; i < tokens; i++)
+            QUANT_MEMCPY(job->y + (t + i) * job->ldy, sums + i * QUANT__TILE,
+                         job->rows * sizeof *sums);
+    }
+}
+
+/* The same stripes, into y.  A few tokens read the tile itself, more of them decoded stripes. */
+QUANT__FN void quant__product_stripes(quant__job *a, quant__run *run, size_t first, size_t n)
+{
+    size_t t, i;
+    a->add = first > 0;
+    a->last = first + n == a->blocks;
+    if (a->tokens <= QUANT__FEW_TOKENS) {
+        quant__job few = *a;
+        few.op = QUANT__FEW;
+        few.stripe = 0;
+        few.n_stripes = n;
+        for (t = 0; t < (size_t)a->tokens; t += 4) {
+            few.tokens = a->tokens - (int)t < 4 ? a->tokens - (int)t : 4;
+            few.x = a->x + t / 4 * a->group + first * (size_t)few.tokens;
+            few.y = a->y + t * a->ldy;
+            run(&few);
+        }
+        return;
+    }
+    if (a->rows % QUANT__TILE == 0) quant__product_decoded(a, run, 0, first, n);
+    else quant__product_partial(a, run, first, n);
+    for (t = 0; t < (size_t)a->tokens && a->last && a->scale != 1; t++)
+        for (i = 0; i < a->rows; i++) a->y[t * a->ldy + i] *= a->scale;
+}
+
+/* Tokens in batches whose activations stay in the second-level cache while the weights pass by; for
+ * each, tile by tile.  Rows in the layout of the file become tiles here, some columns at a time. */
 QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const void *act,
                             size_t tokens, size_t row0, size_t row1)
 {
-    enum { CHUNK = 32 };                    /* tokens that share one decoded tile                */
-    const float *x = (const float *)act;
-    size_t t, r, col, i;
+    const size_t unit = 32u * quant__p16s[w->type].stripes, blocks = w->cols / 32;
+    const size_t cols = w->layout ? unit ? w->cols : 256 : !unit ? 32 : unit > 128 ? unit : 128;
+    const size_t tile = quant__tile_size(w->type, w->cols);
+    const int wide = w->layout && unit && w->cpu;   /* several tiles at a time                   */
+    const size_t batch = blocks > 256 ? 24 : blocks > 128 ? 48 : 96;
+    uint8_t made[16 * 210];                         /* the largest: 256 columns of Q6_K          */
+    size_t t, r, c;
+    quant__run *run = quant__kernels(w->cpu);
+    quant__job a;
     QUANT_ASSERT(row0 <= row1 && row1 <= w->rows);
-    if (w->layout) {
-        QUANT_ASSERT(row0 % QUANT__TILE == 0 && (row1 % QUANT__TILE == 0 || row1 == w->rows));
-        quant__product_packed(w, y, ldy, act, tokens, row0, row1);
-        return;
-    }
-    for (t = 0; t < tokens; t += CHUNK) {
-        size_t n = tokens - t < CHUNK ? tokens - t : CHUNK;
-        for (r = row0; r < row1; r += 2) {
-            size_t r1 = r + 1 < row1 ? r + 1 : r;
-            for (col = 0; col < w->cols; col += QUANT__K)
-                quant__product_tile(w, y + t * ldy, ldy, x + t * w->cols, n, r, r1, col,
-                                    w->cols - col < QUANT__K ? w->cols - col : QUANT__K);
-            if (w->scale != 1)
-                for (i = 0; i < n; i++) {
-                    y[(t + i) * ldy + r] *= w->scale;
-                    if (r1 != r) y[(t + i) * ldy + r1] *= w->scale;
+    QUANT_ASSERT(row0 % quant_matrix_row_step(w) == 0
+                 && (row1 % quant_matrix_row_step(w) == 0 || row1 == w->rows));
+    QUANT_MEMSET(&a, 0, sizeof a);
+    a.type = w->type;
+    a.blocks = blocks;
+    a.group = quant__act_group(blocks);
+    a.ldy = ldy;
+    a.ldx = w->cols;
+    a.scale = w->scale;
+    a.tile = w->layout ? tile : 0;
+    for (t = 0; t < tokens; t += batch) {
+        a.tokens = (int)(tokens - t < batch ? tokens - t : batch);
+        a.x = (const quant__act32 *)act + t / 4 * a.group;
+        for (r = row0; r < row1; r += a.rows) {
+            a.rows = row1 - r < QUANT__TILE ? row1 - r : QUANT__TILE;
+            if (wide && a.tokens > QUANT__FEW_TOKENS && row1 - r >= 2 * QUANT__TILE) {
+                a.rows = (row1 - r) / QUANT__TILE * QUANT__TILE;
+                if (a.rows > QUANT__TILES * QUANT__TILE) a.rows = QUANT__TILES * QUANT__TILE;
+            }
+            a.y = y + t * ldy + r;
+            for (c = 0; c < w->cols; c += cols) {
+                size_t n = w->cols - c < cols ? w->cols - c : cols;
+                a.w = (const uint8_t *)w->data + r / QUANT__TILE * tile;
+                if (w->layout) {
+                    if (!unit) a.w += c * QUANT__TILE * quant__types[w->type].block_size;
+                } else {
+                    quant__pack_tile(made, (const uint8_t *)w->data + r * w->row_size
+                                     + quant_row_size(w->type, c), w->type, w->row_size, a.rows, n);
+                    a.w = made;
                 }
+                if (unit) {
+                    quant__product_stripes(&a, run, c / 32, n / 32);
+                    continue;
+                }
+                a.op = QUANT__FLOATS;
+                a.xf = (const float *)act + t * w->cols + c;
+                a.cols = n;
+                a.add = c > 0;
+                a.last = c + n == w->cols;
+                run(&a);
+            }
         }
     }
 }
@@ -8207,6 +8595,11 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 #  define QUANT__PASS QUANT_CPU_AVX2
 #  define QUANT__IS_AVX2 1
 #  include QUANT_SELF
+#  if QUANT__HAS_AVXVNNI
+#    define QUANT__IS_AVXVNNI 1
+#    include QUANT_SELF
+#    undef QUANT__IS_AVXVNNI
+#  endif
 #  undef QUANT__PASS
 #  undef QUANT__IS_AVX2
 #  define QUANT__PASS QUANT_CPU_AVX512VNNI
@@ -8217,29 +8610,38 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 #  undef QUANT__SELF
 #endif
 #define QUANT__PASS QUANT_CPU_SCALAR
+#define QUANT__IS_SCALAR 1
 #endif /* QUANT_IMPLEMENTED */
 #endif /* QUANT_IMPLEMENTATION */
 
 #ifdef QUANT__PASS
-/* Lanes: V is 64 codes, lane byte 4 r + k; I and F are 16 integers or floats, one a row.
- * QUANT__FLIP is 128 where the dot product of bytes wants the weights unsigned: codes of 8 bits
- * then come with their top bit flipped, which adds 128, and the sums begin at -128 sum q. */
+/* Lanes: QUANT__W rows at a time, a register each.  V is 4 W codes, lane byte 4 r + k; I and F
+ * are W integers or floats, one a row.  QUANT__FLIP is 1 where the dot product of bytes wants the
+ * weights unsigned: signed codes then come with their top bit flipped, which adds 128, and the
+ * sums begin at -128 sum q.  QUANT__NARROW is 1 where sums of products of bytes pass through 16
+ * bits. */
 #if defined(QUANT__IS_AVX512)
 #define QUANT__N(name) quant__##name##_avx512vnni
 #define QUANT__TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c")))
 #define QUANT__LANE static inline __attribute__((always_inline, unused)) QUANT__TARGET
-#define QUANT__FLIP 128
-#define QUANT__MOST 12                  /* tokens of a kernel: 12 + 12 + 4 of 32 registers       */
+#define QUANT__W 16
+#define QUANT__FLIP 1
+#define QUANT__NARROW 0
+#define QUANT__PAIRS 1                  /* two row vectors at a time: 16 + 8 + 2 of 32 registers */
 typedef __m512i QUANT__N(V);
 typedef __m512i QUANT__N(I);
+typedef __m512i QUANT__N(Q);
 typedef __m512 QUANT__N(F);
 
 QUANT__LANE __m512i QUANT__N(load)(const uint8_t *p) { return _mm512_loadu_si512(p); }
-QUANT__LANE __m512i QUANT__N(low)(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
-QUANT__LANE __m512i QUANT__N(high)(__m512i v)
+QUANT__LANE void QUANT__N(keep)(uint8_t *p, __m512i v) { _mm512_storeu_si512(p, v); }
+/* (v >> shift & mask) << to in each byte; whole words turn, the mask drops strays               */
+QUANT__LANE __m512i QUANT__N(field)(__m512i v, int shift, int to, int mask)
 {
-    return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
+    return _mm512_and_si512(_mm512_rorv_epi32(v, _mm512_set1_epi32(shift - to)),
+                            _mm512_set1_epi8((char)(mask << to)));
 }
+QUANT__LANE __m512i QUANT__N(either)(__m512i a, __m512i b) { return _mm512_or_si512(a, b); }
 QUANT__LANE __m512i QUANT__N(flip)(__m512i v)
 {
     return _mm512_xor_si512(v, _mm512_set1_epi8(-128));
@@ -8249,29 +8651,43 @@ QUANT__LANE __m512i QUANT__N(table)(const uint8_t *t)
     return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)t));
 }
 QUANT__LANE __m512i QUANT__N(lookup)(__m512i t, __m512i v) { return _mm512_shuffle_epi8(t, v); }
-/* v with bit g of p as its bit 4; 16-bit shifts, whose strays miss bit 4 */
-QUANT__LANE __m512i QUANT__N(fifth)(__m512i v, __m512i p, int g)
+QUANT__LANE __m512i QUANT__N(start)(int32_t n, int shift)    /* n << shift; 0 for 32             */
 {
-    switch (g) {
-    case 0: p = _mm512_slli_epi16(p, 4); break;
-    case 1: p = _mm512_slli_epi16(p, 3); break;
-    case 2: p = _mm512_slli_epi16(p, 2); break;
-    case 3: p = _mm512_slli_epi16(p, 1); break;
-    case 5: p = _mm512_srli_epi16(p, 1); break;
-    case 6: p = _mm512_srli_epi16(p, 2); break;
-    case 7: p = _mm512_srli_epi16(p, 3); break;
-    default: break;
-    }
-    return _mm512_or_si512(v, _mm512_and_si512(p, _mm512_set1_epi8(16)));
+    return _mm512_sllv_epi32(_mm512_set1_epi32(n), _mm512_set1_epi32(shift));
 }
-QUANT__LANE __m512i QUANT__N(start)(int32_t b) { return _mm512_set1_epi32(b); }
+QUANT__LANE __m512i QUANT__N(four)(const uint8_t *q)         /* four activations, everywhere     */
+{
+    int32_t four;
+    QUANT_MEMCPY(&four, q, 4);
+    return _mm512_set1_epi32(four);
+}
+QUANT__LANE __m512i QUANT__N(dot4)(__m512i acc, __m512i c, __m512i q, int most)
+{
+    (void)most;
+    return _mm512_dpbusd_epi32(acc, c, q);
+}
 QUANT__LANE __m512 QUANT__N(to_float)(__m512i a) { return _mm512_cvtepi32_ps(a); }
 QUANT__LANE __m512 QUANT__N(set)(float x) { return _mm512_set1_ps(x); }
 QUANT__LANE __m512 QUANT__N(add)(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
 QUANT__LANE __m512 QUANT__N(mul)(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
+QUANT__LANE __m512 QUANT__N(get)(const void *p) { return _mm512_loadu_ps(p); }
+QUANT__LANE void QUANT__N(put)(float *p, __m512 a) { _mm512_storeu_ps(p, a); }
 QUANT__LANE __m512 QUANT__N(halves)(const uint8_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+QUANT__LANE __m512 QUANT__N(bf16)(const uint8_t *p)
+{
+    __m512i v = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
+}
+QUANT__LANE __m512i QUANT__N(bytes)(const uint8_t *p)        /* signed                           */
+{
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+QUANT__LANE __m512i QUANT__N(ibits)(__m512i v, int shift, int mask)
+{
+    return _mm512_and_si512((__m512i)((quant__u32x16)v >> shift), _mm512_set1_epi32(mask));
 }
 QUANT__LANE __m512 QUANT__N(e8m0)(const uint8_t *p)          /* as quant__e8m0_half              */
 {
@@ -8281,102 +8697,126 @@ QUANT__LANE __m512 QUANT__N(e8m0)(const uint8_t *p)          /* as quant__e8m0_h
     return _mm512_castsi512_ps(_mm512_mask_mov_epi32(
         r, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), small));
 }
-QUANT__LANE void QUANT__N(store)(float *y, __m512 a) { _mm512_storeu_ps(y, a); }
+/* as quant__ue4m3_half of bytes below 0x7f: a half float with its exponent 7 too small */
+QUANT__LANE __m512 QUANT__N(ue4m3)(const uint8_t *p)
+{
+    __m256i v = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+    return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_slli_epi16(v, 7)), _mm512_set1_ps(128));
+}
+QUANT__LANE __m512i QUANT__N(as_int)(__m512 v) { return _mm512_castps_si512(v); }
+QUANT__LANE __m512i QUANT__N(iadd)(__m512i a, __m512i b) { return _mm512_add_epi32(a, b); }
+QUANT__LANE __m512i QUANT__N(iset)(int32_t x) { return _mm512_set1_epi32(x); }
+QUANT__LANE __m512i QUANT__N(imax)(__m512i a, __m512i b) { return _mm512_max_epi32(a, b); }
+QUANT__LANE int32_t QUANT__N(hmax)(__m512i a) { return _mm512_reduce_max_epi32(a); }
+QUANT__LANE int32_t QUANT__N(hsum)(__m512i a) { return _mm512_reduce_add_epi32(a); }
+QUANT__LANE __m512 QUANT__N(clamp)(__m512 v)                 /* to +-127; NaN to 127             */
+{
+    return _mm512_max_ps(_mm512_min_ps(v, _mm512_set1_ps(127)), _mm512_set1_ps(-127));
+}
+QUANT__LANE void QUANT__N(narrow)(uint8_t *p, __m512i a)     /* to bytes                         */
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(a));
+}
 
 #elif defined(QUANT__IS_AVX2)
+#if defined(QUANT__IS_AVXVNNI)
+#define QUANT__N(name) quant__##name##_avxvnni
+#define QUANT__TARGET __attribute__((target("avx2,f16c,avxvnni")))
+#else
 #define QUANT__N(name) quant__##name##_avx2
 #define QUANT__TARGET __attribute__((target("avx2,f16c")))
+#endif
 #define QUANT__LANE static inline __attribute__((always_inline, unused)) QUANT__TARGET
-#define QUANT__FLIP 0
-#define QUANT__MOST 4
-typedef struct { __m256i a, b; } QUANT__N(V);                /* rows 0-7, 8-15                   */
-typedef QUANT__N(V) QUANT__N(I);
-typedef struct { __m256 a, b; } QUANT__N(F);
+#define QUANT__W 8
+#define QUANT__PAIRS 0                  /* 4 + 4 + 4 of 16 registers                             */
+typedef __m256i QUANT__N(V);
+typedef __m256i QUANT__N(I);
+typedef __m256i QUANT__N(Q);
+typedef __m256 QUANT__N(F);
 
-QUANT__LANE QUANT__N(V) QUANT__N(pair)(__m256i a, __m256i b)
+QUANT__LANE __m256i QUANT__N(load)(const uint8_t *p)
 {
-    QUANT__N(V) r;
-    r.a = a;
-    r.b = b;
-    return r;
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
-QUANT__LANE QUANT__N(F) QUANT__N(pair_f)(__m256 a, __m256 b)
+QUANT__LANE void QUANT__N(keep)(uint8_t *p, __m256i v)
 {
-    QUANT__N(F) r;
-    r.a = a;
-    r.b = b;
-    return r;
+    _mm256_storeu_si256((__m256i *)(void *)p, v);
 }
-QUANT__LANE QUANT__N(V) QUANT__N(load)(const uint8_t *p)
+/* (v >> shift & mask) << to in each byte; whole words move, the mask drops strays               */
+QUANT__LANE __m256i QUANT__N(field)(__m256i v, int shift, int to, int mask)
 {
-    return QUANT__N(pair)(_mm256_loadu_si256((const __m256i *)(const void *)p),
-                          _mm256_loadu_si256((const __m256i *)(const void *)(p + 32)));
+    v = _mm256_and_si256((__m256i)((quant__u16x16)v >> shift), _mm256_set1_epi8((char)mask));
+    return to ? (__m256i)((quant__u16x16)v << to) : v;
 }
-QUANT__LANE QUANT__N(V) QUANT__N(low)(QUANT__N(V) v)
+QUANT__LANE __m256i QUANT__N(either)(__m256i a, __m256i b) { return _mm256_or_si256(a, b); }
+QUANT__LANE __m256i QUANT__N(table)(const uint8_t *t)
 {
-    const __m256i m = _mm256_set1_epi8(15);
-    return QUANT__N(pair)(_mm256_and_si256(v.a, m), _mm256_and_si256(v.b, m));
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)t));
 }
-QUANT__LANE QUANT__N(V) QUANT__N(high)(QUANT__N(V) v)
+QUANT__LANE __m256i QUANT__N(lookup)(__m256i t, __m256i v) { return _mm256_shuffle_epi8(t, v); }
+QUANT__LANE __m256i QUANT__N(start)(int32_t n, int shift)    /* n << shift; 0 for 32             */
 {
-    return QUANT__N(low)(QUANT__N(pair)(_mm256_srli_epi16(v.a, 4), _mm256_srli_epi16(v.b, 4)));
+    return _mm256_sllv_epi32(_mm256_set1_epi32(n), _mm256_set1_epi32(shift));
 }
-QUANT__LANE QUANT__N(V) QUANT__N(flip)(QUANT__N(V) v) { return v; }
-QUANT__LANE QUANT__N(V) QUANT__N(table)(const uint8_t *t)
+QUANT__LANE __m256i QUANT__N(four)(const uint8_t *q)         /* four activations, everywhere     */
 {
-    __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)t));
-    return QUANT__N(pair)(a, a);
+    int32_t four;
+    QUANT_MEMCPY(&four, q, 4);
+    return _mm256_set1_epi32(four);
 }
-QUANT__LANE QUANT__N(V) QUANT__N(lookup)(QUANT__N(V) t, QUANT__N(V) v)
+#if defined(QUANT__IS_AVXVNNI)
+#define QUANT__FLIP 1
+#define QUANT__NARROW 0
+QUANT__LANE __m256i QUANT__N(flip)(__m256i v)
 {
-    return QUANT__N(pair)(_mm256_shuffle_epi8(t.a, v.a), _mm256_shuffle_epi8(t.b, v.b));
+    return _mm256_xor_si256(v, _mm256_set1_epi8(-128));
 }
-/* one half; v with bit g of p as its bit 4; 16-bit shifts, whose strays miss bit 4 */
-QUANT__LANE __m256i QUANT__N(fifth_half)(__m256i v, __m256i p, int g)
+QUANT__LANE __m256i QUANT__N(dot4)(__m256i acc, __m256i c, __m256i q, int most)
 {
-    switch (g) {
-    case 0: p = _mm256_slli_epi16(p, 4); break;
-    case 1: p = _mm256_slli_epi16(p, 3); break;
-    case 2: p = _mm256_slli_epi16(p, 2); break;
-    case 3: p = _mm256_slli_epi16(p, 1); break;
-    case 5: p = _mm256_srli_epi16(p, 1); break;
-    case 6: p = _mm256_srli_epi16(p, 2); break;
-    case 7: p = _mm256_srli_epi16(p, 3); break;
-    default: break;
-    }
-    return _mm256_or_si256(v, _mm256_and_si256(p, _mm256_set1_epi8(16)));
+    (void)most;
+    return _mm256_dpbusd_avx_epi32(acc, c, q);
 }
-QUANT__LANE QUANT__N(V) QUANT__N(fifth)(QUANT__N(V) v, QUANT__N(V) p, int g)
+#else
+#define QUANT__FLIP 0
+#define QUANT__NARROW 1
+QUANT__LANE __m256i QUANT__N(flip)(__m256i v) { return v; }
+QUANT__LANE __m256i QUANT__N(widen)(__m256i v)               /* sums of pairs                    */
 {
-    return QUANT__N(pair)(QUANT__N(fifth_half)(v.a, p.a, g), QUANT__N(fifth_half)(v.b, p.b, g));
+    return _mm256_madd_epi16(v, _mm256_set1_epi16(1));
 }
-QUANT__LANE QUANT__N(I) QUANT__N(start)(int32_t b)
+/* acc += a group of four columns.  maddubs adds two products with saturation at 32767: up to 127
+ * that is 2 * 127 * 127 = 32258; signed, |code| <= 128 unsigned times the activation with the
+ * code's sign, 2 * 128 * 127 = 32512.  Each sum is widened at once. */
+QUANT__LANE __m256i QUANT__N(dot4)(__m256i acc, __m256i c, __m256i q, int most)
 {
-    return QUANT__N(pair)(_mm256_set1_epi32(b), _mm256_set1_epi32(b));
+    if (most == 255) q = _mm256_sign_epi8(q, c), c = _mm256_abs_epi8(c);
+    return _mm256_add_epi32(acc, QUANT__N(widen)(_mm256_maddubs_epi16(c, q)));
 }
-QUANT__LANE QUANT__N(F) QUANT__N(to_float)(QUANT__N(I) a)
+#endif
+QUANT__LANE __m256 QUANT__N(to_float)(__m256i a) { return _mm256_cvtepi32_ps(a); }
+QUANT__LANE __m256 QUANT__N(set)(float x) { return _mm256_set1_ps(x); }
+QUANT__LANE __m256 QUANT__N(add)(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
+QUANT__LANE __m256 QUANT__N(mul)(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
+QUANT__LANE __m256 QUANT__N(get)(const void *p) { return _mm256_loadu_ps((const float *)p); }
+QUANT__LANE void QUANT__N(put)(float *p, __m256 a) { _mm256_storeu_ps(p, a); }
+QUANT__LANE __m256 QUANT__N(halves)(const uint8_t *p)
 {
-    return QUANT__N(pair_f)(_mm256_cvtepi32_ps(a.a), _mm256_cvtepi32_ps(a.b));
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
-QUANT__LANE QUANT__N(F) QUANT__N(set)(float x)
+QUANT__LANE __m256 QUANT__N(bf16)(const uint8_t *p)
 {
-    return QUANT__N(pair_f)(_mm256_set1_ps(x), _mm256_set1_ps(x));
+    __m256i v = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
 }
-QUANT__LANE QUANT__N(F) QUANT__N(add)(QUANT__N(F) a, QUANT__N(F) b)
+QUANT__LANE __m256i QUANT__N(bytes)(const uint8_t *p)        /* signed                           */
 {
-    return QUANT__N(pair_f)(_mm256_add_ps(a.a, b.a), _mm256_add_ps(a.b, b.b));
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
 }
-QUANT__LANE QUANT__N(F) QUANT__N(mul)(QUANT__N(F) a, QUANT__N(F) b)
+QUANT__LANE __m256i QUANT__N(ibits)(__m256i v, int shift, int mask)
 {
-    return QUANT__N(pair_f)(_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b));
+    return _mm256_and_si256((__m256i)((quant__u32x8)v >> shift), _mm256_set1_epi32(mask));
 }
-QUANT__LANE QUANT__N(F) QUANT__N(halves)(const uint8_t *p)
-{
-    return QUANT__N(pair_f)(
-        _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)),
-        _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 16))));
-}
-QUANT__LANE __m256 QUANT__N(e8m0_half)(const uint8_t *p)     /* as quant__e8m0_half              */
+QUANT__LANE __m256 QUANT__N(e8m0)(const uint8_t *p)          /* as quant__e8m0_half              */
 {
     __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
     __m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x200000), e);
@@ -8384,287 +8824,698 @@ QUANT__LANE __m256 QUANT__N(e8m0_half)(const uint8_t *p)     /* as quant__e8m0_h
     return _mm256_castsi256_ps(
         _mm256_blendv_epi8(r, small, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
 }
-QUANT__LANE QUANT__N(F) QUANT__N(e8m0)(const uint8_t *p)
+/* as quant__ue4m3_half of bytes below 0x7f: a half float with its exponent 7 too small */
+QUANT__LANE __m256 QUANT__N(ue4m3)(const uint8_t *p)
 {
-    return QUANT__N(pair_f)(QUANT__N(e8m0_half)(p), QUANT__N(e8m0_half)(p + 8));
+    __m128i v = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    return _mm256_mul_ps(_mm256_cvtph_ps(_mm_slli_epi16(v, 7)), _mm256_set1_ps(128));
 }
-QUANT__LANE void QUANT__N(store)(float *y, QUANT__N(F) a)
+QUANT__LANE __m256i QUANT__N(as_int)(__m256 v) { return _mm256_castps_si256(v); }
+QUANT__LANE __m256i QUANT__N(iadd)(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
+QUANT__LANE __m256i QUANT__N(iset)(int32_t x) { return _mm256_set1_epi32(x); }
+QUANT__LANE __m256i QUANT__N(imax)(__m256i a, __m256i b) { return _mm256_max_epi32(a, b); }
+QUANT__LANE int32_t QUANT__N(hmax)(__m256i a)
 {
-    _mm256_storeu_ps(y, a.a);
-    _mm256_storeu_ps(y + 8, a.b);
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+QUANT__LANE int32_t QUANT__N(hsum)(__m256i a)
+{
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+QUANT__LANE __m256 QUANT__N(clamp)(__m256 v)                 /* to +-127; NaN to 127             */
+{
+    return _mm256_max_ps(_mm256_min_ps(v, _mm256_set1_ps(127)), _mm256_set1_ps(-127));
+}
+QUANT__LANE void QUANT__N(narrow)(uint8_t *p, __m256i a)     /* to bytes                         */
+{
+    __m128i v = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(v, v));
 }
 
 #else
 #define QUANT__N(name) quant__##name##_scalar
 #define QUANT__TARGET
 #define QUANT__LANE QUANT__INLINE
+#define QUANT__W 16
 #define QUANT__FLIP 0
-#define QUANT__MOST 4
+#define QUANT__NARROW 0
+#define QUANT__PAIRS 0
 typedef struct { uint8_t v[64]; } QUANT__N(V);
 typedef struct { int32_t v[16]; } QUANT__N(I);
+typedef const uint8_t *QUANT__N(Q);
 typedef struct { float v[16]; } QUANT__N(F);
 /* a function of the lanes: body makes r.v[i] */
 #define QUANT__LANES(type, n, body) \
     { QUANT__N(type) r; int i; for (i = 0; i < n; i++) r.v[i] = body; return r; }
 
 QUANT__LANE QUANT__N(V) QUANT__N(load)(const uint8_t *p) QUANT__LANES(V, 64, p[i])
-QUANT__LANE QUANT__N(V) QUANT__N(low)(QUANT__N(V) v) QUANT__LANES(V, 64, v.v[i] & 15)
-QUANT__LANE QUANT__N(V) QUANT__N(high)(QUANT__N(V) v) QUANT__LANES(V, 64, v.v[i] >> 4)
+QUANT__LANE void QUANT__N(keep)(uint8_t *p, QUANT__N(V) v) { QUANT_MEMCPY(p, v.v, 64); }
+QUANT__LANE QUANT__N(V) QUANT__N(field)(QUANT__N(V) v, int shift, int to, int mask)
+    QUANT__LANES(V, 64, (uint8_t)((v.v[i] >> shift & mask) << to))
+QUANT__LANE QUANT__N(V) QUANT__N(either)(QUANT__N(V) a, QUANT__N(V) b)
+    QUANT__LANES(V, 64, a.v[i] | b.v[i])
 QUANT__LANE QUANT__N(V) QUANT__N(flip)(QUANT__N(V) v) { return v; }
 QUANT__LANE QUANT__N(V) QUANT__N(table)(const uint8_t *t) QUANT__LANES(V, 64, t[i % 16])
 QUANT__LANE QUANT__N(V) QUANT__N(lookup)(QUANT__N(V) t, QUANT__N(V) v)
-    QUANT__LANES(V, 64, t.v[v.v[i]])
-QUANT__LANE QUANT__N(V) QUANT__N(fifth)(QUANT__N(V) v, QUANT__N(V) p, int g)
-    QUANT__LANES(V, 64, (uint8_t)(v.v[i] | (p.v[i] >> g & 1) << 4))
-QUANT__LANE QUANT__N(I) QUANT__N(start)(int32_t b) QUANT__LANES(I, 16, b)
+    QUANT__LANES(V, 64, t.v[v.v[i] & 15])
+QUANT__LANE QUANT__N(I) QUANT__N(start)(int32_t n, int shift)
+    QUANT__LANES(I, 16, shift < 32 ? (int32_t)((uint32_t)n << shift) : 0)
+QUANT__LANE const uint8_t *QUANT__N(four)(const uint8_t *q) { return q; }
+QUANT__LANE QUANT__N(I) QUANT__N(dot4)(QUANT__N(I) acc, QUANT__N(V) c, const uint8_t *q, int most)
+{
+    const int32_t q0 = (int8_t)q[0], q1 = (int8_t)q[1], q2 = (int8_t)q[2], q3 = (int8_t)q[3];
+    int r;
+    (void)most;
+    for (r = 0; r < 16; r++) {
+        const uint8_t *p = c.v + 4 * r;
+        acc.v[r] += (int8_t)p[0] * q0 + (int8_t)p[1] * q1 + (int8_t)p[2] * q2 + (int8_t)p[3] * q3;
+    }
+    return acc;
+}
 QUANT__LANE QUANT__N(F) QUANT__N(to_float)(QUANT__N(I) a) QUANT__LANES(F, 16, (float)a.v[i])
 QUANT__LANE QUANT__N(F) QUANT__N(set)(float x) QUANT__LANES(F, 16, x)
 QUANT__LANE QUANT__N(F) QUANT__N(add)(QUANT__N(F) a, QUANT__N(F) b)
     QUANT__LANES(F, 16, a.v[i] + b.v[i])
 QUANT__LANE QUANT__N(F) QUANT__N(mul)(QUANT__N(F) a, QUANT__N(F) b)
     QUANT__LANES(F, 16, a.v[i] * b.v[i])
+QUANT__LANE QUANT__N(F) QUANT__N(get)(const void *p)
+{
+    QUANT__N(F) r;
+    QUANT_MEMCPY(r.v, p, sizeof r.v);
+    return r;
+}
+QUANT__LANE void QUANT__N(put)(float *p, QUANT__N(F) a) { QUANT_MEMCPY(p, a.v, sizeof a.v); }
 QUANT__LANE QUANT__N(F) QUANT__N(halves)(const uint8_t *p)
     QUANT__LANES(F, 16, quant__half(quant__le16(p + 2 * i)))
+QUANT__LANE QUANT__N(F) QUANT__N(bf16)(const uint8_t *p)
+    QUANT__LANES(F, 16, quant__float(quant__le16(p + 2 * i) << 16))
+QUANT__LANE QUANT__N(I) QUANT__N(bytes)(const uint8_t *p) QUANT__LANES(I, 16, (int8_t)p[i])
+QUANT__LANE QUANT__N(I) QUANT__N(ibits)(QUANT__N(I) v, int shift, int mask)
+    QUANT__LANES(I, 16, (int32_t)((uint32_t)v.v[i] >> shift & (uint32_t)mask))
 QUANT__LANE QUANT__N(F) QUANT__N(e8m0)(const uint8_t *p)
     QUANT__LANES(F, 16, quant__e8m0_half(p[i]))
-QUANT__LANE void QUANT__N(store)(float *y, QUANT__N(F) a) { QUANT_MEMCPY(y, a.v, sizeof a.v); }
+QUANT__LANE QUANT__N(F) QUANT__N(ue4m3)(const uint8_t *p)
+    QUANT__LANES(F, 16, quant__half((uint32_t)p[i] << 7) * 128)
+QUANT__LANE QUANT__N(I) QUANT__N(as_int)(QUANT__N(F) v)
+    QUANT__LANES(I, 16, (int32_t)quant__bits(v.v[i]))
+QUANT__LANE QUANT__N(I) QUANT__N(iadd)(QUANT__N(I) a, QUANT__N(I) b)
+    QUANT__LANES(I, 16, (int32_t)((uint32_t)a.v[i] + (uint32_t)b.v[i]))
+QUANT__LANE QUANT__N(I) QUANT__N(iset)(int32_t x) QUANT__LANES(I, 16, x)
+QUANT__LANE QUANT__N(I) QUANT__N(imax)(QUANT__N(I) a, QUANT__N(I) b)
+    QUANT__LANES(I, 16, a.v[i] > b.v[i] ? a.v[i] : b.v[i])
+QUANT__LANE int32_t QUANT__N(hmax)(QUANT__N(I) a)
+{
+    int32_t m = a.v[0], i;
+    for (i = 1; i < 16; i++) m = a.v[i] > m ? a.v[i] : m;
+    return m;
+}
+QUANT__LANE int32_t QUANT__N(hsum)(QUANT__N(I) a)
+{
+    int32_t s = 0, i;
+    for (i = 0; i < 16; i++) s += a.v[i];
+    return s;
+}
+QUANT__LANE QUANT__N(F) QUANT__N(clamp)(QUANT__N(F) v)       /* to +-127; NaN to 127             */
+    QUANT__LANES(F, 16, v.v[i] <= 127 ? v.v[i] >= -127 ? v.v[i] : -127 : 127)
+QUANT__LANE void QUANT__N(narrow)(uint8_t *p, QUANT__N(I) a)
+{
+    int i;
+    for (i = 0; i < 16; i++) p[i] = (uint8_t)(a.v[i] & 255);
+}
 #undef QUANT__LANES
 #endif
 
-/* The statements for token i = 0, 1 .. n - 1, written out: gcc and clang keep arrays in registers
- * when the indices are constants, but do not both unroll nested loops. */
+/* acc += 16 columns.  In 16 bits, codes up to 31 add up to 4 * 2 * 31 * 127 = 31496 over four
+ * groups, up to 63 to 2 * 2 * 63 * 127 = 32004 over two. */
+QUANT__LANE QUANT__N(I) QUANT__N(dot16)(QUANT__N(I) acc, QUANT__N(V) c0, QUANT__N(V) c1,
+                                        QUANT__N(V) c2, QUANT__N(V) c3, const uint8_t *q, int most)
+{
+    const QUANT__N(Q) q0 = QUANT__N(four)(q), q1 = QUANT__N(four)(q + 4);
+    const QUANT__N(Q) q2 = QUANT__N(four)(q + 8), q3 = QUANT__N(four)(q + 12);
+#if QUANT__NARROW
+    if (most <= 63) {
+        __m256i a = _mm256_add_epi16(_mm256_maddubs_epi16(c0, q0), _mm256_maddubs_epi16(c1, q1));
+        __m256i b = _mm256_add_epi16(_mm256_maddubs_epi16(c2, q2), _mm256_maddubs_epi16(c3, q3));
+        if (most <= 31) return _mm256_add_epi32(acc, QUANT__N(widen)(_mm256_add_epi16(a, b)));
+        return _mm256_add_epi32(acc, _mm256_add_epi32(QUANT__N(widen)(a), QUANT__N(widen)(b)));
+    }
+#endif
+    acc = QUANT__N(dot4)(QUANT__N(dot4)(acc, c0, q0, most), c1, q1, most);
+    return QUANT__N(dot4)(QUANT__N(dot4)(acc, c2, q2, most), c3, q3, most);
+}
+
+/* The statements for i = 0, 1 .. n - 1, written out: gcc and clang keep arrays in registers when
+ * the indices are constants, but do not both unroll nested loops. */
 #define QUANT__STEP(k, n, ...) if (k < (n)) { const int i = k; __VA_ARGS__ }
-#define QUANT__TOKENS4(k, n, ...) \
-    QUANT__STEP(k, n, __VA_ARGS__) QUANT__STEP(k + 1, n, __VA_ARGS__) \
-    QUANT__STEP(k + 2, n, __VA_ARGS__) QUANT__STEP(k + 3, n, __VA_ARGS__)
-#if QUANT__MOST == 12
-#define QUANT__TOKENS(n, ...) QUANT__TOKENS4(0, n, __VA_ARGS__) \
-    QUANT__TOKENS4(4, n, __VA_ARGS__) QUANT__TOKENS4(8, n, __VA_ARGS__)
-#else
-#define QUANT__TOKENS(n, ...) QUANT__TOKENS4(0, n, __VA_ARGS__)
-#endif
+#define QUANT__EACH(n, ...) { \
+    QUANT__STEP(0, n, __VA_ARGS__) QUANT__STEP(1, n, __VA_ARGS__) \
+    QUANT__STEP(2, n, __VA_ARGS__) QUANT__STEP(3, n, __VA_ARGS__) }
 
-/* Codes of group g of the block whose codes begin at p.  At most 31, or 8 bits where wide. */
-QUANT__LANE QUANT__N(V) QUANT__N(codes)(quant_type t, const uint8_t *p, int g,
-                                        QUANT__N(V) fifth, QUANT__N(V) table)
+/* Codes of group g of stripe j of the unit at u, rows r to r + W - 1: see enum quant__order. */
+QUANT__LANE QUANT__N(V) QUANT__N(codes)(const quant__p16 *p, const uint8_t *u, int j, int g, int r,
+                                        QUANT__N(V) table)
 {
-    QUANT__N(V) v = QUANT__N(load)(p + 64 * (t == QUANT_Q8_0 ? g : g % 4));
-    if (t == QUANT_Q8_0) return QUANT__N(flip)(v);
-    v = g < 4 ? QUANT__N(low)(v) : QUANT__N(high)(v);
-    if (t == QUANT_Q5_0 || t == QUANT_Q5_1) v = QUANT__N(fifth)(v, fifth, g);
-    if (t == QUANT_IQ4_NL || t == QUANT_MXFP4) v = QUANT__N(lookup)(table, v);
-    return v;
-}
-
-/* Four activations of group g, in the order of memory. */
-#if defined(QUANT__IS_AVX512) || defined(QUANT__IS_AVX2)
-QUANT__LANE int32_t QUANT__N(four)(const quant__act32 *x, int g)
-{
-    int32_t r;
-    QUANT_MEMCPY(&r, x->q + 4 * g, 4);
-    return r;
-}
-#endif
-
-#if defined(QUANT__IS_AVX2)
-/* maddubs adds two products with saturation at 32767.  Codes up to 31: four groups add up to
- * 4 * 2 * 31 * 127 = 31496.  8 bits: |code| <= 128 unsigned times the activation with the code's
- * sign, 2 * 128 * 127 = 32512, and each pair is widened at once. */
-QUANT__LANE __m256i QUANT__N(signed_dot)(__m256i c, __m256i q)
-{
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(c), _mm256_sign_epi8(q, c)),
-                             _mm256_set1_epi16(1));
-}
-
-QUANT__LANE __m256i QUANT__N(four_groups)(__m256i acc, int wide, __m256i c0, __m256i c1,
-                                          __m256i c2, __m256i c3, __m256i q0, __m256i q1,
-                                          __m256i q2, __m256i q3)
-{
-    __m256i s;
-    if (wide)
-        return _mm256_add_epi32(acc, _mm256_add_epi32(
-            _mm256_add_epi32(QUANT__N(signed_dot)(c0, q0), QUANT__N(signed_dot)(c1, q1)),
-            _mm256_add_epi32(QUANT__N(signed_dot)(c2, q2), QUANT__N(signed_dot)(c3, q3))));
-    s = _mm256_add_epi16(
-        _mm256_add_epi16(_mm256_maddubs_epi16(c0, q0), _mm256_maddubs_epi16(c1, q1)),
-        _mm256_add_epi16(_mm256_maddubs_epi16(c2, q2), _mm256_maddubs_epi16(c3, q3)));
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(s, _mm256_set1_epi16(1)));
-}
-#endif
-
-/* acc[i] += sum over the block of codes times activations, for all tokens. */
-QUANT__LANE void QUANT__N(dot)(QUANT__N(I) *acc, quant_type t, int tokens, const uint8_t *p,
-                               QUANT__N(V) fifth, QUANT__N(V) table, const quant__act32 *x,
-                               size_t group)
-{
-#if defined(QUANT__IS_AVX512)
-    int g;
-    QUANT__UNROLL
-    for (g = 0; g < 8; g++) {
-        __m512i c = QUANT__N(codes)(t, p, g, fifth, table);
-        QUANT__TOKENS(tokens,
-            const quant__act32 *xi = x + (size_t)(i / 4) * group + i % 4;
-            acc[i] = _mm512_dpbusd_epi32(acc[i], c, _mm512_set1_epi32(QUANT__N(four)(xi, g)));
-        )
+    const uint8_t *low = u + p->low + 4 * r, *high = u + p->high + 4 * r;
+    int word = 0, shift = 0;
+    QUANT__N(V) v;
+    switch (p->order) {
+    case QUANT__N32: word = 4 * j + g % 4; shift = 4 * (g / 4); break;
+    case QUANT__N16: word = 4 * j + 2 * (g / 4) + g % 2; shift = 4 * (g / 2 % 2); break;
+    case QUANT__N64: word = 8 * (j / 2) + g; shift = 4 * (j % 2); break;
+    case QUANT__N128: word = 16 * (j / 4) + 8 * (j % 2) + g; shift = 4 * (j / 2 % 2); break;
+    case QUANT__C128: word = 8 * (j / 4) + g; shift = 2 * (j % 4); break;
+    case QUANT__C64: word = g % 4; shift = 4 * j + 2 * (g / 4); break;
+    case QUANT__B128: word = j; shift = g; break;
+    default: word = 8 * j + g; break;
     }
-#elif defined(QUANT__IS_AVX2)
-    /* maddubs adds two products with saturation at 32767.  Codes up to 31: four groups add up to
-     * 4 * 2 * 31 * 127 = 31496.  8 bits: |code| <= 128 unsigned times the activation with the
-     * code's sign, 2 * 128 * 127 = 32512, and each pair is widened at once. */
-    const int wide = t == QUANT_Q8_0 || t == QUANT_IQ4_NL;
-    int h;
-    (void)group;                            /* four tokens at most: one group                    */
-    QUANT__UNROLL
-    for (h = 0; h < 2; h++) {
-        QUANT__N(V) c0 = QUANT__N(codes)(t, p, 4 * h, fifth, table);
-        QUANT__N(V) c1 = QUANT__N(codes)(t, p, 4 * h + 1, fifth, table);
-        QUANT__N(V) c2 = QUANT__N(codes)(t, p, 4 * h + 2, fifth, table);
-        QUANT__N(V) c3 = QUANT__N(codes)(t, p, 4 * h + 3, fifth, table);
-        QUANT__TOKENS(tokens,
-            __m256i q0 = _mm256_set1_epi32(QUANT__N(four)(x + i, 4 * h));
-            __m256i q1 = _mm256_set1_epi32(QUANT__N(four)(x + i, 4 * h + 1));
-            __m256i q2 = _mm256_set1_epi32(QUANT__N(four)(x + i, 4 * h + 2));
-            __m256i q3 = _mm256_set1_epi32(QUANT__N(four)(x + i, 4 * h + 3));
-            acc[i].a = QUANT__N(four_groups)(acc[i].a, wide, c0.a, c1.a, c2.a, c3.a,
-                                             q0, q1, q2, q3);
-            acc[i].b = QUANT__N(four_groups)(acc[i].b, wide, c0.b, c1.b, c2.b, c3.b,
-                                             q0, q1, q2, q3);
-        )
+    v = QUANT__N(load)(low + 64 * word);
+    if (p->order == QUANT__W8) return QUANT__N(flip)(v);
+    v = QUANT__N(field)(v, shift, 0, p->order <= QUANT__N128 ? 15 : p->order <= QUANT__C64 ? 3 : 1);
+    if (p->high_order == QUANT__H32)
+        v = QUANT__N(either)(v, QUANT__N(field)(QUANT__N(load)(high), g, 4, 1));
+    if (p->high_order == QUANT__H256)
+        v = QUANT__N(either)(v, QUANT__N(field)(QUANT__N(load)(high + 64 * g), j,
+                                                p->order == QUANT__N64 ? 4 : 2, 1));
+    if (p->high_order == QUANT__H128)
+        v = QUANT__N(either)(v, QUANT__N(field)(
+            QUANT__N(load)(high + 64 * (8 * (j / 4) + g)), 2 * (j % 4), 4, 3));
+    return p->meaning != QUANT__ITSELF ? QUANT__N(lookup)(table, v) : v;
+}
+
+QUANT__LANE QUANT__N(V) QUANT__N(values)(const quant__p16 *p)
+{
+    QUANT__N(V) table = QUANT__N(table)(quant__values[p->meaning]);
+    return p->most == 255 ? QUANT__N(flip)(table) : table;
+}
+
+/* Scale, or scales, and minima of stripe j, rows r to r + W - 1. */
+QUANT__LANE void QUANT__N(scales)(const quant__p16 *p, const uint8_t *u, int j, int r,
+                                  QUANT__N(F) s[4])
+{
+    const uint8_t *fac = u + p->fac + r, *mf = u + p->minfac + r;
+    QUANT__N(F) m, d = p->scales == QUANT__E8 ? QUANT__N(e8m0)(u + r)
+                     : p->scales == QUANT__U4 ? QUANT__N(set)(0) : QUANT__N(halves)(u + 2 * r);
+    QUANT__N(I) a, b;
+    m = p->minima != QUANT__M0 ? QUANT__N(halves)(u + p->min + 2 * r) : d;
+    if (p->minima == QUANT__MF) m = QUANT__N(mul)(m, QUANT__N(set)(-1));
+    if (p->factor != 1) d = QUANT__N(mul)(d, QUANT__N(set)(p->factor));
+    s[0] = s[1] = d;
+    s[2] = s[3] = m;
+    switch (p->scales) {
+    case QUANT__U4:
+        s[0] = QUANT__N(ue4m3)(u + 32 * j + r);
+        s[1] = QUANT__N(ue4m3)(u + 32 * j + 16 + r);
+        break;
+    case QUANT__F1:
+        s[0] = QUANT__N(mul)(d, QUANT__N(to_float)(QUANT__N(bytes)(fac + 16 * j)));
+        if (p->minima == QUANT__MF)
+            s[2] = QUANT__N(mul)(m, QUANT__N(to_float)(QUANT__N(bytes)(mf + 16 * j)));
+        break;
+    case QUANT__F2:
+        s[0] = QUANT__N(mul)(d, QUANT__N(to_float)(QUANT__N(bytes)(fac + 32 * j)));
+        s[1] = QUANT__N(mul)(d, QUANT__N(to_float)(QUANT__N(bytes)(fac + 32 * j + 16)));
+        break;
+    case QUANT__N2:
+        a = QUANT__N(bytes)(fac + 32 * j);
+        b = QUANT__N(bytes)(fac + 32 * j + 16);
+        s[0] = QUANT__N(mul)(d, QUANT__N(to_float)(QUANT__N(ibits)(a, 0, 15)));
+        s[1] = QUANT__N(mul)(d, QUANT__N(to_float)(QUANT__N(ibits)(b, 0, 15)));
+        s[2] = QUANT__N(mul)(m, QUANT__N(to_float)(QUANT__N(ibits)(a, 4, 15)));
+        s[3] = QUANT__N(mul)(m, QUANT__N(to_float)(QUANT__N(ibits)(b, 4, 15)));
+        break;
+    case QUANT__F6: {
+        const uint8_t *low = fac + 16 * (2 * j % 8), *high = fac + 16 * (8 + 2 * j % 4);
+        QUANT__N(F) h0, h1, less = QUANT__N(set)(-32), times = QUANT__N(set)(16);
+        a = QUANT__N(ibits)(QUANT__N(bytes)(low), 4 * (j / 4), 15);
+        b = QUANT__N(ibits)(QUANT__N(bytes)(low + 16), 4 * (j / 4), 15);
+        h0 = QUANT__N(to_float)(QUANT__N(ibits)(QUANT__N(bytes)(high), 2 * (j / 2), 3));
+        h1 = QUANT__N(to_float)(QUANT__N(ibits)(QUANT__N(bytes)(high + 16), 2 * (j / 2), 3));
+        h0 = QUANT__N(add)(QUANT__N(mul)(h0, times), less);
+        h1 = QUANT__N(add)(QUANT__N(mul)(h1, times), less);
+        s[0] = QUANT__N(mul)(d, QUANT__N(add)(QUANT__N(to_float)(a), h0));
+        s[1] = QUANT__N(mul)(d, QUANT__N(add)(QUANT__N(to_float)(b), h1));
+        break;
     }
-#else
-    int g, i, r;
-    (void)group;                            /* four tokens at most: one group                 */
-    for (g = 0; g < 8; g++) {
-        QUANT__N(V) c = QUANT__N(codes)(t, p, g, fifth, table);
-        for (i = 0; i < tokens; i++) {
-            const uint8_t *q = x[i].q + 4 * g;
-            int32_t q0 = (int8_t)q[0], q1 = (int8_t)q[1], q2 = (int8_t)q[2], q3 = (int8_t)q[3];
-            for (r = 0; r < 16; r++) {
-                const uint8_t *p4 = c.v + 4 * r;
-                acc[i].v[r] += (int8_t)p4[0] * q0 + (int8_t)p4[1] * q1 + (int8_t)p4[2] * q2
-                             + (int8_t)p4[3] * q3;
-            }
+    default: break;
+    }
+}
+
+/* Where a kernel finds the codes and scales of W rows: a packed unit, or a decoded stripe. */
+typedef struct {
+    const uint8_t *u;               /* unit, if packed                                           */
+    int j, r;                       /* stripe of the unit, first row                             */
+    const quant__stripe *dec;       /* else                                                      */
+} QUANT__N(place);
+
+QUANT__LANE QUANT__N(V) QUANT__N(take)(const quant__p16 *p, int packed, const QUANT__N(place) *at,
+                                       int g, QUANT__N(V) table)
+{
+    return packed ? QUANT__N(codes)(p, at->u, at->j, g, at->r, table)
+                  : QUANT__N(load)(at->dec->q[g] + 4 * at->r);
+}
+
+QUANT__LANE void QUANT__N(take_scales)(const quant__p16 *p, int packed, int halves, int mins,
+                                       const QUANT__N(place) *at, QUANT__N(F) s[4])
+{
+    if (packed) {
+        QUANT__N(scales)(p, at->u, at->j, at->r, s);
+        return;
+    }
+    s[0] = QUANT__N(get)(at->dec->s[0] + at->r);
+    s[1] = halves ? QUANT__N(get)(at->dec->s[1] + at->r) : s[0];
+    s[2] = mins ? QUANT__N(get)(at->dec->s[2] + at->r) : s[0];
+    s[3] = mins && halves ? QUANT__N(get)(at->dec->s[3] + at->r) : s[0];
+}
+
+/* f += d_x (s codes . q) + m d_x sum q for one token, the last sum of which is acc; part: that of
+ * the first 16 columns, scaled, with halves.  Two roundings for each multiply-add on every
+ * instruction set, so that all give the same bytes. */
+QUANT__LANE QUANT__N(F) QUANT__N(scale)(QUANT__N(F) f, QUANT__N(I) acc, QUANT__N(F) part,
+                                        const QUANT__N(F) s[4], const quant__act32 *x, int halves,
+                                        int mins)
+{
+    QUANT__N(F) d = QUANT__N(set)(x->d), v = QUANT__N(to_float)(acc);
+    if (halves)
+        v = QUANT__N(mul)(QUANT__N(add)(part, QUANT__N(mul)(v, s[1])), d);
+    else
+        v = QUANT__N(mul)(v, QUANT__N(mul)(s[0], d));
+    f = QUANT__N(add)(f, v);
+    if (mins && halves)
+        f = QUANT__N(add)(f, QUANT__N(add)(QUANT__N(mul)(s[2], QUANT__N(set)(x->dh[0])),
+                                           QUANT__N(mul)(s[3], QUANT__N(set)(x->dh[1]))));
+    else if (mins)
+        f = QUANT__N(add)(f, QUANT__N(mul)(s[2], QUANT__N(set)(x->ds)));
+    return f;
+}
+
+/* One stripe times n <= 4 tokens for the row vectors at `a` and, if two, at `b`:
+ * what is read of a token serves both.  halves, mins: what scales there are; shift: of the start of
+ * the sums. */
+QUANT__LANE void QUANT__N(stripe)(QUANT__N(F) *fa, QUANT__N(F) *fb, const quant__p16 *p, int halves,
+                                  int mins, int most, int shift, int packed, int two,
+                                  const QUANT__N(place) *a, const QUANT__N(place) *b,
+                                  QUANT__N(V) table, const quant__act32 *const *x, int n)
+{
+    QUANT__N(V) ca[4], cb[4];
+    QUANT__N(I) acc[4], bcc[4];
+    QUANT__N(F) sa[4], sb[4], pa[4], pb[4];
+    QUANT__N(take_scales)(p, packed, halves, mins, a, sa);
+    if (two) QUANT__N(take_scales)(p, packed, halves, mins, b, sb);
+    QUANT__EACH(4, ca[i] = QUANT__N(take)(p, packed, a, i, table);
+                if (two) cb[i] = QUANT__N(take)(p, packed, b, i, table);)
+    QUANT__EACH(n,
+        const QUANT__N(I) start = mins ? QUANT__N(iset)(0)      /* their codes are as they are  */
+                                : QUANT__N(start)(halves ? x[i]->nh[0] : x[i]->n, shift);
+        acc[i] = QUANT__N(dot16)(start, ca[0], ca[1], ca[2], ca[3], x[i]->q, most);
+        pa[i] = sa[0];
+        if (halves) pa[i] = QUANT__N(mul)(QUANT__N(to_float)(acc[i]), sa[0]);
+        if (two) {
+            bcc[i] = QUANT__N(dot16)(start, cb[0], cb[1], cb[2], cb[3], x[i]->q, most);
+            pb[i] = sb[0];
+            if (halves) pb[i] = QUANT__N(mul)(QUANT__N(to_float)(bcc[i]), sb[0]);
         }
-    }
-#endif
-}
-
-/* y = sum over blocks of d_w d_x (codes . q - offset sum q) + m d_x sum q, two roundings for each
- * multiply-add on every instruction set, so that all give the same bytes. */
-QUANT__LANE void QUANT__N(kernel)(const quant__tile *a, const quant_type t, const int tokens)
-{
-    static const uint8_t fp4[16] = { 16, 17, 18, 19, 20, 22, 24, 28,      /* E2M1 doubled, + 16  */
-                                     16, 15, 14, 13, 12, 10, 8, 4 };
-    const int wide = t == QUANT_Q8_0 || t == QUANT_IQ4_NL, minima = t == QUANT_Q4_1
-        || t == QUANT_Q5_1, fives = t == QUANT_Q5_0 || t == QUANT_Q5_1, e8m0 = t == QUANT_MXFP4;
-    const size_t head = (e8m0 ? 16u : 32u) + (minima ? 32u : 0) + (fives ? 64u : 0);
-    const size_t size = head + (t == QUANT_Q8_0 ? 512u : 256u), group = 4 * a->blocks;
-    const int width = tokens < 4 ? tokens : 4;
-    const quant__act32 *x = a->x;
-    const uint8_t *w = a->w;
-    QUANT__N(F) f[QUANT__MOST];
-    QUANT__N(V) table = QUANT__N(table)(e8m0 ? fp4 : (const uint8_t *)quant__iq4_values);
-    size_t b;
-    if (t == QUANT_IQ4_NL) table = QUANT__N(flip)(table);
-    QUANT__TOKENS(tokens, f[i] = QUANT__N(set)(0);)
-    for (b = 0; b < a->blocks; b++, w += size, x += width) {
-        QUANT__N(I) acc[QUANT__MOST];
-        QUANT__N(F) s = e8m0 ? QUANT__N(e8m0)(w) : QUANT__N(halves)(w);
-        QUANT__N(F) m = minima ? QUANT__N(halves)(w + 32) : s;
-        QUANT__N(V) fifth = fives ? QUANT__N(load)(w + head - 64) : table;
-        if (a->ahead) QUANT__AHEAD(w, size);
-        QUANT__TOKENS(tokens,
-            const quant__act32 *xi = x + (size_t)(i / 4) * group + i % 4;
-            acc[i] = QUANT__N(start)(t == QUANT_Q4_0 ? xi->b8 : t == QUANT_Q5_0 || e8m0 ? xi->b16
-                                     : wide && QUANT__FLIP != 0 ? xi->b128 : 0);
-        )
-        QUANT__N(dot)(acc, t, tokens, w + head, fifth, table, x, group);
-        QUANT__TOKENS(tokens,
-            const quant__act32 *xi = x + (size_t)(i / 4) * group + i % 4;
-            f[i] = QUANT__N(add)(f[i], QUANT__N(mul)(QUANT__N(to_float)(acc[i]),
-                                                     QUANT__N(mul)(s, QUANT__N(set)(xi->d))));
-            if (minima) f[i] = QUANT__N(add)(f[i], QUANT__N(mul)(m, QUANT__N(set)(xi->ds)));
-        )
-    }
-    QUANT__TOKENS(tokens,
-        float last[QUANT__TILE];
-        float *y = a->y + (size_t)i * a->ldy;
-        f[i] = QUANT__N(mul)(f[i], QUANT__N(set)(a->scale));
-        if (a->rows == QUANT__TILE) {
-            QUANT__N(store)(y, f[i]);
-        } else {
-            QUANT__N(store)(last, f[i]);
-            QUANT_MEMCPY(y, last, a->rows * sizeof *y);
+    )
+    QUANT__EACH(4, ca[i] = QUANT__N(take)(p, packed, a, i + 4, table);
+                if (two) cb[i] = QUANT__N(take)(p, packed, b, i + 4, table);)
+    QUANT__EACH(n,
+        const QUANT__N(I) start = mins ? QUANT__N(iset)(0)
+                                : QUANT__N(start)(x[i]->nh[1], shift);
+        acc[i] = QUANT__N(dot16)(halves ? start : acc[i], ca[0], ca[1], ca[2], ca[3],
+                                 x[i]->q + 16, most);
+        fa[i] = QUANT__N(scale)(fa[i], acc[i], pa[i], sa, x[i], halves, mins);
+        if (two) {
+            bcc[i] = QUANT__N(dot16)(halves ? start : bcc[i], cb[0], cb[1], cb[2], cb[3],
+                                     x[i]->q + 16, most);
+            fb[i] = QUANT__N(scale)(fb[i], bcc[i], pb[i], sb, x[i], halves, mins);
         }
     )
 }
 
-#if (defined(QUANT__IS_AVX512) || defined(QUANT__IS_AVX2)) && defined(__OPTIMIZE__)
-/* Instances for each type and number of tokens, so that accumulators stay in registers. */
-#define QUANT__INSTANCE(type, n) \
-    QUANT__TARGET static void QUANT__N(type##_##n)(const quant__tile *a) \
-    { QUANT__N(kernel)(a, QUANT_##type, n); }
-#if QUANT__MOST >= 12
-#define QUANT__MANY(type) QUANT__INSTANCE(type, 8) QUANT__INSTANCE(type, 12)
-#define QUANT__MANY_CASES(type) case 8: QUANT__N(type##_8)(a); break; \
-    case 12: QUANT__N(type##_12)(a); break;
-#else
-#define QUANT__MANY(type)
-#define QUANT__MANY_CASES(type)
-#endif
-#define QUANT__INSTANCES(type) \
-    QUANT__INSTANCE(type, 1) QUANT__INSTANCE(type, 2) QUANT__INSTANCE(type, 3) \
-    QUANT__INSTANCE(type, 4) QUANT__MANY(type) \
-    static void QUANT__N(type)(const quant__tile *a) \
-    { \
-        switch (a->tokens) { \
-        case 1: QUANT__N(type##_1)(a); break; \
-        case 2: QUANT__N(type##_2)(a); break; \
-        case 3: QUANT__N(type##_3)(a); break; \
-        case 4: QUANT__N(type##_4)(a); break; \
-        QUANT__MANY_CASES(type) \
-        default: break; \
-        } \
-    }
-QUANT__INSTANCES(Q4_0)
-QUANT__INSTANCES(Q4_1)
-QUANT__INSTANCES(Q5_0)
-QUANT__INSTANCES(Q5_1)
-QUANT__INSTANCES(Q8_0)
-QUANT__INSTANCES(IQ4_NL)
-QUANT__INSTANCES(MXFP4)
-
-QUANT__FN void QUANT__N(tile)(const quant__tile *a)
+QUANT__INLINE int QUANT__N(has_halves)(const quant__p16 *p)
 {
-    switch (a->type) {
-    case QUANT_Q4_0: QUANT__N(Q4_0)(a); break;
-    case QUANT_Q4_1: QUANT__N(Q4_1)(a); break;
-    case QUANT_Q5_0: QUANT__N(Q5_0)(a); break;
-    case QUANT_Q5_1: QUANT__N(Q5_1)(a); break;
-    case QUANT_Q8_0: QUANT__N(Q8_0)(a); break;
-    case QUANT_IQ4_NL: QUANT__N(IQ4_NL)(a); break;
-    case QUANT_MXFP4: QUANT__N(MXFP4)(a); break;
+    return p->scales == QUANT__U4 || p->scales > QUANT__F1;
+}
+
+QUANT__INLINE int QUANT__N(shift)(const quant__p16 *p)
+{
+    return p->most == 255 && QUANT__FLIP ? 7 : p->offset;
+}
+
+/* n tokens, 1 or 4, from the tile itself; with fewer than 4 in the job the last ones are the first
+ * one again. */
+QUANT__LANE void QUANT__N(few)(const quant__job *a, const quant_type t, const int n)
+{
+    const quant__p16 *p = &quant__p16s[t];
+    const int halves = QUANT__N(has_halves)(p), mins = p->minima != QUANT__M0;
+    const int stripes = p->stripes, shift = QUANT__N(shift)(p);
+    /* a super-block's first stripe needs bytes from its middle                                 */
+    const int ahead = (p->size + p->stripes - 1) / p->stripes, far = p->stripes == 8 ? p->low : 0;
+    const uint8_t *u = a->w;
+    const QUANT__N(V) table = QUANT__N(values)(p);
+    const size_t width = (size_t)a->tokens;
+    const quant__act32 *x[4];
+    float sums[4 * QUANT__TILE];
+    QUANT__N(F) f[4][4];                            /* [16 / W][n] are used                      */
+    QUANT__N(place) at;
+    size_t s;
+    int j = 0;
+    at.dec = NULL;
+    quant__sums_in(sums, a);
+    QUANT__EACH(n, x[i] = a->x + (i < a->tokens ? i : 0);)
+#define QUANT__ROWS(k, ...) if (k < QUANT__TILE / QUANT__W) { const int row = k; __VA_ARGS__ }
+#define QUANT__ALL(...) QUANT__ROWS(0, __VA_ARGS__) QUANT__ROWS(1, __VA_ARGS__) \
+    QUANT__ROWS(2, __VA_ARGS__) QUANT__ROWS(3, __VA_ARGS__)
+    QUANT__ALL(QUANT__EACH(n, f[row][i] = QUANT__N(get)(sums + QUANT__TILE * i + QUANT__W * row);))
+    for (s = 0; s < a->n_stripes; s++) {
+        QUANT__AHEAD(u + ahead * j + far + (n > 1 ? 4096 : 0), ahead);
+        at.u = u;
+        at.j = j;
+        QUANT__ALL(
+            at.r = row * QUANT__W;
+            QUANT__N(stripe)(f[row], NULL, p, halves, mins, p->most, shift, 1, 0, &at, NULL, table,
+                             x, n);)
+        QUANT__EACH(n, x[i] += width;)
+        if (++j == stripes) {
+            j = 0;
+            u += p->size;
+        }
+    }
+    QUANT__ALL(QUANT__EACH(n, QUANT__N(put)(sums + QUANT__TILE * i + QUANT__W * row, f[row][i]);))
+#undef QUANT__ALL
+#undef QUANT__ROWS
+    quant__sums_out(sums, a);
+}
+
+QUANT__LANE void QUANT__N(decode)(const quant__job *a, const quant_type t)
+{
+    const quant__p16 *p = &quant__p16s[t];
+    const QUANT__N(V) table = QUANT__N(values)(p);
+    const uint8_t *u = a->w + a->stripe / p->stripes * p->size;
+    quant__stripe *to = a->decoded[0];
+    size_t s;
+    int j = (int)(a->stripe % p->stripes), r;
+    for (s = 0; s < a->n_stripes; s++, to++) {
+        for (r = 0; r < QUANT__TILE; r += QUANT__W) {
+            QUANT__N(F) d[4];
+            QUANT__N(scales)(p, u, j, r, d);
+            QUANT__EACH(4, QUANT__N(put)(to->s[i] + r, d[i]);)
+            QUANT__EACH(4,
+                QUANT__N(keep)(to->q[i] + 4 * r, QUANT__N(codes)(p, u, j, i, r, table));
+                QUANT__N(keep)(to->q[i + 4] + 4 * r, QUANT__N(codes)(p, u, j, i + 4, r, table));)
+        }
+        if (++j == p->stripes) {
+            j = 0;
+            u += p->size;
+        }
+    }
+}
+
+/* n <= 4 tokens of a job, t the first, for W rows from row r on, or twice that.  ahead: fetch the
+ * activations of the next tokens. */
+QUANT__LANE void QUANT__N(some)(const quant__job *a, int halves, int mins, int most, int two,
+                                int ahead, size_t t, size_t r, int n)
+{
+    /* shares of what is next, so that it arrives while this is multiplied                       */
+    const size_t slots = ((size_t)a->tokens + 3) / 4 * a->n_stripes;
+    const size_t share = (a->fetch_size / 64 + slots) / slots * 64;
+    const uint8_t *next = a->next + r / QUANT__TILE * a->tile, *next2 = next + a->tile;
+    size_t from = t / 4 * a->n_stripes * share, k;
+    const quant__p16 *p = &quant__p16s[a->type];
+    const int shift = QUANT__N(shift)(p);
+    const QUANT__N(V) none = QUANT__N(load)(a->decoded[0]->q[0]);
+    const quant__act32 *x[4];
+    float *y = a->y + t * a->ldy + r, *y2 = y + QUANT__W;
+    QUANT__N(F) fa[4], fb[4];
+    QUANT__N(place) at[2];
+    size_t s;
+    at[0].u = at[1].u = NULL;
+    at[0].j = at[1].j = 0;
+    at[0].r = (int)(r % QUANT__TILE);
+    at[1].r = (int)((r + QUANT__W) % QUANT__TILE);
+    at[0].dec = a->decoded[r / QUANT__TILE];
+    at[1].dec = two ? a->decoded[(r + QUANT__W) / QUANT__TILE] : NULL;
+    QUANT__EACH(n, fa[i] = QUANT__N(set)(0);)
+    QUANT__EACH(n, if (two) fb[i] = QUANT__N(set)(0);)
+    if (a->add) {
+        QUANT__EACH(n, fa[i] = QUANT__N(get)(y + (size_t)i * a->ldy);)
+        QUANT__EACH(n, if (two) fb[i] = QUANT__N(get)(y2 + (size_t)i * a->ldy);)
+    }
+    QUANT__EACH(n, x[i] = a->x + t / 4 * a->group + a->stripe * (size_t)n + i;)
+    for (s = 0; s < a->n_stripes; s++, at[0].dec++) {
+        if (ahead) QUANT__EACH(n, QUANT__FETCH(x[i] + a->group);)
+        for (k = 0; k < share && from < a->fetch_size; k += 64, from += 64) {
+            QUANT__FETCH(next + from);
+            if (two) QUANT__FETCH(next2 + from);
+        }
+        QUANT__N(stripe)(fa, fb, p, halves, mins, most, shift, 0, two, at, at + 1, none, x, n);
+        if (two) at[1].dec++;
+        QUANT__EACH(n, x[i] += n;)
+    }
+    QUANT__EACH(n, QUANT__N(put)(y + (size_t)i * a->ldy, fa[i]);)
+    QUANT__EACH(n, if (two) QUANT__N(put)(y2 + (size_t)i * a->ldy, fb[i]);)
+}
+
+/* n <= 4 tokens, all rows of a job. */
+QUANT__LANE void QUANT__N(rows)(const quant__job *a, int halves, int mins, int most, size_t t,
+                                int n)
+{
+    size_t r = 0;
+#if QUANT__PAIRS
+    if (a->rows >= 2 * QUANT__W) {
+        QUANT__N(some)(a, halves, mins, most, 1, 1, t, 0, n);
+        for (r = 2 * QUANT__W; r + QUANT__W < a->rows; r += 2 * QUANT__W)
+            QUANT__N(some)(a, halves, mins, most, 1, 0, t, r, n);
+    }
+#endif
+    for (; r < a->rows; r += QUANT__W) QUANT__N(some)(a, halves, mins, most, 0, r == 0, t, r, n);
+}
+
+QUANT__LANE void QUANT__N(many)(const quant__job *a, int halves, int mins, int most)
+{
+    const size_t tokens = (size_t)a->tokens;
+    size_t t = 0;
+    for (; tokens - t >= 4; t += 4) QUANT__N(rows)(a, halves, mins, most, t, 4);
+    if (tokens - t == 3) QUANT__N(rows)(a, halves, mins, most, t, 3);
+    if (tokens - t == 2) QUANT__N(rows)(a, halves, mins, most, t, 2);
+    if (tokens - t == 1) QUANT__N(rows)(a, halves, mins, most, t, 1);
+}
+
+QUANT__LANE QUANT__N(F) QUANT__N(wide)(const uint8_t *p, quant_type t)
+{
+    return t == QUANT_F32 ? QUANT__N(get)(p) : t == QUANT_F16 ? QUANT__N(halves)(p)
+         : QUANT__N(bf16)(p);
+}
+
+/* n tokens of a job times 16 rows of F32, F16 or BF16, added to sums: of 32 columns, even and odd
+ * ones apart. */
+QUANT__LANE void QUANT__N(some_floats)(float *sums, const quant__job *a, quant_type t, int n)
+{
+    const size_t size = 16u * (t == QUANT_F32 ? 4 : 2);              /* bytes of a column         */
+    size_t c, k, end;
+    int r;
+    for (r = 0; r < QUANT__TILE; r += QUANT__W) {
+        const uint8_t *w = a->w + (size_t)r * (size / 16u);
+        QUANT__N(F) f[4], even[4], odd[4], w0, w1;
+        QUANT__EACH(n, f[i] = QUANT__N(get)(sums + QUANT__TILE * i + r);)
+        for (c = 0; c < a->cols; c += 32) {
+            const float *x = a->xf + c;
+            end = a->cols - c < 32 ? a->cols - c : 32;
+            QUANT__EACH(n, even[i] = odd[i] = QUANT__N(set)(0);)
+            for (k = 0; k + 2 <= end; k += 2, w += 2 * size) {
+                if (r == 0) QUANT__AHEAD(w, 2 * size);
+                w0 = QUANT__N(wide)(w, t);
+                w1 = QUANT__N(wide)(w + size, t);
+                QUANT__EACH(n,
+                    const float *xi = x + (size_t)i * a->ldx + k;
+                    even[i] = QUANT__N(add)(even[i], QUANT__N(mul)(w0, QUANT__N(set)(xi[0])));
+                    odd[i] = QUANT__N(add)(odd[i], QUANT__N(mul)(w1, QUANT__N(set)(xi[1])));
+                )
+            }
+            if (k < end) {
+                w0 = QUANT__N(wide)(w, t);
+                QUANT__EACH(n, even[i] = QUANT__N(add)(even[i], QUANT__N(mul)(
+                    w0, QUANT__N(set)(x[(size_t)i * a->ldx + k])));)
+            }
+            QUANT__EACH(n, f[i] = QUANT__N(add)(f[i], QUANT__N(add)(even[i], odd[i]));)
+        }
+        QUANT__EACH(n, QUANT__N(put)(sums + QUANT__TILE * i + r, f[i]);)
+    }
+}
+
+QUANT__LANE void QUANT__N(floats)(const quant__job *job, quant_type t)
+{
+    quant__job a = *job;
+    float sums[4 * QUANT__TILE];
+    int left;
+    for (left = a.tokens; left > 0; left -= a.tokens) {
+        a.tokens = left >= 4 ? 4 : 1;
+        quant__sums_in(sums, &a);
+        if (a.tokens == 4) QUANT__N(some_floats)(sums, &a, t, 4);
+        else QUANT__N(some_floats)(sums, &a, t, 1);
+        quant__sums_out(sums, &a);
+        a.xf += (size_t)a.tokens * a.ldx;
+        a.y += (size_t)a.tokens * a.ldy;
+    }
+}
+
+/* 32 activations to the nearest of 255 steps, ties to even.  Magnitudes are compared as bits, which
+ * order like the numbers with infinity and NaN on top: one of those makes d NaN, and so Y.  Blocks
+ * below 2^-100, where 127 / amax could overflow, count as zeros.  Adding 1.5 * 2^23 leaves the
+ * integer, rounded, in the low bits. */
+QUANT__LANE void QUANT__N(act_block)(quant__act32 *a, const float *x)
+{
+    QUANT__N(I) m = QUANT__N(iset)(0), q, s;
+    float d, id, max;
+    int32_t sum[2];
+    int i, h;
+    for (i = 0; i < 32; i += QUANT__W)
+        m = QUANT__N(imax)(m, QUANT__N(ibits)(QUANT__N(as_int)(QUANT__N(get)(x + i)), 0,
+                                              0x7fffffff));
+    max = quant__float((uint32_t)QUANT__N(hmax)(m));
+    d = max / 127;
+    id = 127 / max;
+    if (quant__bits(max) < (127u - 100u) << 23) d = id = 0;
+    if (quant__bits(max) >= 0x7f800000u) d = quant__float(0x7fc00000u), id = 0;
+    for (h = 0; h < 2; h++) {
+        s = QUANT__N(iset)(0);
+        for (i = 16 * h; i < 16 * h + 16; i += QUANT__W) {
+            QUANT__N(F) v = QUANT__N(clamp)(QUANT__N(mul)(QUANT__N(get)(x + i),
+                                                          QUANT__N(set)(id)));
+            q = QUANT__N(iadd)(QUANT__N(as_int)(QUANT__N(add)(v, QUANT__N(set)(12582912.f))),
+                               QUANT__N(iset)(-0x4b400000));
+            s = QUANT__N(iadd)(s, q);
+            QUANT__N(narrow)(a->q + i, q);
+        }
+        sum[h] = QUANT__N(hsum)(s);
+        a->nh[h] = -sum[h];
+        a->dh[h] = d * (float)sum[h];
+    }
+    a->d = d;
+    a->ds = d * (float)(sum[0] + sum[1]);
+    a->n = -sum[0] - sum[1];
+    a->zero = 0;
+}
+
+QUANT__TARGET static void QUANT__N(act)(const quant__job *a)
+{
+    size_t t, b, n = (size_t)a->tokens;
+    for (t = 0; t < n; t++)
+        for (b = 0; b < a->blocks; b++)
+            QUANT__N(act_block)(a->act + b * n + t, a->xf + t * a->ldx + 32 * b);
+}
+
+/* With optimization, instances for each type and number of tokens, so that what depends on them is
+ * constant and accumulators stay in registers; else, and for the scalar twin, one for all. */
+#if QUANT__W < 64 && defined(__OPTIMIZE__) && !defined(QUANT__IS_SCALAR)
+#define QUANT__BY_TYPE(X) \
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) \
+    X(IQ4_XS) X(TQ2_0) X(MXFP4) X(NVFP4) X(Q1_0) X(Q2_0) QUANT__BY_IQ(X)
+#ifdef QUANT_NO_IQ
+#define QUANT__BY_IQ(X)
+#else                                   /* IQ2_S, IQ1_M as these, TQ1_0 as TQ2_0: see _run       */
+#define QUANT__BY_IQ(X) X(IQ2_XXS) X(IQ2_XS) X(IQ3_XXS) X(IQ3_S) X(IQ1_S) X(IQ1_M)
+#endif
+#define QUANT__INSTANCE(type) \
+    QUANT__TARGET static void QUANT__N(few_##type)(const quant__job *a) \
+    { \
+        if (a->tokens == 1) QUANT__N(few)(a, QUANT_##type, 1); \
+        else QUANT__N(few)(a, QUANT_##type, 4); \
+    } \
+    QUANT__TARGET static void QUANT__N(decode_##type)(const quant__job *a) \
+    { QUANT__N(decode)(a, QUANT_##type); }
+QUANT__BY_TYPE(QUANT__INSTANCE)
+#undef QUANT__INSTANCE
+
+QUANT__TARGET static void QUANT__N(run_type)(const quant__job *a)
+{
+    quant_type t = a->type;
+    t = t == QUANT_IQ2_S ? QUANT_IQ2_XS : t == QUANT_TQ1_0 ? QUANT_TQ2_0 : t;  /* the same layout */
+    switch (t) {
+#define QUANT__CASE(type) \
+    case QUANT_##type: \
+        if (a->op == QUANT__FEW) QUANT__N(few_##type)(a); \
+        else QUANT__N(decode_##type)(a); \
+        break;
+    QUANT__BY_TYPE(QUANT__CASE)
+#undef QUANT__CASE
     default: break;
     }
 }
-#undef QUANT__INSTANCE
-#undef QUANT__INSTANCES
-#undef QUANT__MANY
-#undef QUANT__MANY_CASES
+#undef QUANT__BY_TYPE
+#undef QUANT__BY_IQ
+
+/* Many tokens: halves, minima and, where sums pass through 16 bits, the largest code. */
+#if QUANT__NARROW
+#define QUANT__BY_KIND(X) X(0, 0, 31) X(0, 0, 127) X(0, 0, 255) X(0, 1, 31) \
+    X(1, 0, 31) X(1, 0, 63) X(1, 0, 127) X(1, 1, 31)
 #else
-QUANT__TARGET QUANT__FN void QUANT__N(tile)(const quant__tile *a)
+#define QUANT__BY_KIND(X) X(0, 0, 0) X(0, 1, 0) X(1, 0, 0) X(1, 1, 0)
+#endif
+#define QUANT__KIND(halves, mins, most) \
+    QUANT__TARGET static void QUANT__N(many_##halves##mins##_##most)(const quant__job *a) \
+    { QUANT__N(many)(a, halves, mins, most); }
+QUANT__BY_KIND(QUANT__KIND)
+#undef QUANT__KIND
+
+QUANT__TARGET static void QUANT__N(run_many)(const quant__job *a)
 {
-    QUANT__N(kernel)(a, a->type, a->tokens);
+    const quant__p16 *p = &quant__p16s[a->type];
+    const int halves = QUANT__N(has_halves)(p), mins = p->minima != QUANT__M0;
+    const int most = !QUANT__NARROW ? 0 : p->most < 31 ? 31 : p->most;
+#define QUANT__KIND(h, m, o) \
+    if (halves == h && mins == m && most == o) QUANT__N(many_##h##m##_##o)(a);
+    QUANT__BY_KIND(QUANT__KIND)
+#undef QUANT__KIND
+}
+#undef QUANT__BY_KIND
+
+QUANT__TARGET static void QUANT__N(run_floats)(const quant__job *a)
+{
+    if (a->type == QUANT_F32) QUANT__N(floats)(a, QUANT_F32);
+    else if (a->type == QUANT_F16) QUANT__N(floats)(a, QUANT_F16);
+    else QUANT__N(floats)(a, QUANT_BF16);
+}
+#else
+QUANT__TARGET QUANT__FN void QUANT__N(run_type)(const quant__job *a)
+{
+    if (a->op == QUANT__FEW) QUANT__N(few)(a, a->type, a->tokens == 1 ? 1 : 4);
+    else QUANT__N(decode)(a, a->type);
+}
+QUANT__TARGET QUANT__FN void QUANT__N(run_many)(const quant__job *a)
+{
+    const quant__p16 *p = &quant__p16s[a->type];
+    QUANT__N(many)(a, QUANT__N(has_halves)(p), p->minima != QUANT__M0, p->most);
+}
+QUANT__TARGET QUANT__FN void QUANT__N(run_floats)(const quant__job *a)
+{
+    QUANT__N(floats)(a, a->type);
 }
 #endif
+
+QUANT__TARGET QUANT__FN void QUANT__N(run)(const quant__job *a)
+{
+    switch (a->op) {
+    case QUANT__FEW: case QUANT__DECODE: QUANT__N(run_type)(a); break;
+    case QUANT__MANY: QUANT__N(run_many)(a); break;
+    case QUANT__FLOATS: QUANT__N(run_floats)(a); break;
+    default: QUANT__N(act)(a); break;
+    }
+}
 #undef QUANT__STEP
-#undef QUANT__TOKENS4
-#undef QUANT__TOKENS
+#undef QUANT__EACH
+#undef QUANT__HALF
+#undef QUANT__X
 #undef QUANT__N
 #undef QUANT__TARGET
 #undef QUANT__LANE
+#undef QUANT__W
 #undef QUANT__FLIP
-#undef QUANT__MOST
+#undef QUANT__NARROW
+#undef QUANT__PAIRS
 #endif /* QUANT__PASS */
 
 /* >>linalg-kernels ------------------------------------------------------------------------------
@@ -8929,6 +9780,7 @@ QUANT__FN const quant__la *QUANT__L(kernels)(void)
 #undef QUANT__TEXT
 #undef QUANT__FN
 #undef QUANT__INLINE
+#undef QUANT__APART
 #undef QUANT__STATIC_ASSERT
 #undef QUANT__E
 #undef QUANT__GRID_D
@@ -8949,12 +9801,14 @@ QUANT__FN const quant__la *QUANT__L(kernels)(void)
 #undef QUANT__NONE
 #undef QUANT__MAP
 #undef QUANT__PASS
+#undef QUANT__IS_SCALAR
 #undef QUANT__X86
-#undef QUANT__UNROLL
+#undef QUANT__HAS_AVXVNNI
 #undef QUANT__AHEAD
 #undef QUANT__AHEAD1
 #undef QUANT__LPASS
 #undef QUANT__LA_ALL
+#undef QUANT__FETCH
 #ifdef QUANT__OWN_SELF
 #  undef QUANT__OWN_SELF
 #  undef QUANT_SELF
