@@ -1091,6 +1091,13 @@ its name in quotes, such as \"my_quant.h\", or QUANT_NO_SIMD"
 #else
 #  define QUANT__X86 0
 #endif
+#if defined(__clang__)
+#  define QUANT__UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#  define QUANT__UNROLL _Pragma("GCC unroll 16")
+#else
+#  define QUANT__UNROLL
+#endif
 /* Fetches the lines of n <= 576 bytes 8 KiB ahead: far enough to hide DRAM, and near enough to be
  * still in the first-level cache when they are needed.  Past the end it does no harm. */
 #if defined(__GNUC__) || defined(__clang__)
@@ -3660,7 +3667,7 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
 enum {
     QUANT__TILE  = 16,              /* rows of a tile                                            */
     QUANT__FEW_TOKENS = 8,         /* up to so many the kernels read tiles as they are          */
-    QUANT__CHUNK = 4,               /* stripes of 32 columns that are decoded at a time          */
+    QUANT__STRIPES = 4,               /* stripes of 32 columns that are decoded at a time          */
     QUANT__TILES = 4                /* of so many tiles at most                                  */
 };
 
@@ -4222,7 +4229,7 @@ QUANT__APART void quant__product_decoded(const quant__job *job, quant__run *run,
                                          size_t first, size_t n)
 {
     const size_t bytes = quant__p16s[job->type].size / quant__p16s[job->type].stripes;
-    uint8_t room[QUANT__CHUNK * sizeof(quant__stripe) + 63];
+    uint8_t room[QUANT__STRIPES * sizeof(quant__stripe) + 63];
     size_t s, i;
     quant__job a = *job, d;
     a.decoded[done++] = (quant__stripe *)(void *)(room + (63 & (0 - (uintptr_t)room)));
@@ -4231,8 +4238,8 @@ QUANT__APART void quant__product_decoded(const quant__job *job, quant__run *run,
         return;
     }
     a.op = QUANT__MANY;
-    for (s = 0; s < n; s += QUANT__CHUNK) {
-        a.n_stripes = n - s < QUANT__CHUNK ? n - s : QUANT__CHUNK;
+    for (s = 0; s < n; s += QUANT__STRIPES) {
+        a.n_stripes = n - s < QUANT__STRIPES ? n - s : QUANT__STRIPES;
         d = a;
         d.op = QUANT__DECODE;
         d.stripe = s;
@@ -4241,8 +4248,8 @@ QUANT__APART void quant__product_decoded(const quant__job *job, quant__run *run,
             run(&d);
         }
         a.stripe = first + s;
-        a.next = s + QUANT__CHUNK < n ? a.w + (s + QUANT__CHUNK) * bytes : a.w + done * a.tile;
-        a.fetch_size = a.tile ? QUANT__CHUNK * bytes : 0;
+        a.next = s + QUANT__STRIPES < n ? a.w + (s + QUANT__STRIPES) * bytes : a.w + done * a.tile;
+        a.fetch_size = a.tile ? QUANT__STRIPES * bytes : 0;
         run(&a);
         a.add = 1;
     }
@@ -9809,6 +9816,7 @@ QUANT__FN const quant__la *QUANT__L(kernels)(void)
 #undef QUANT__LPASS
 #undef QUANT__LA_ALL
 #undef QUANT__FETCH
+#undef QUANT__UNROLL
 #ifdef QUANT__OWN_SELF
 #  undef QUANT__OWN_SELF
 #  undef QUANT_SELF
