@@ -7559,6 +7559,13 @@ QUANT__INLINE int32_t quant__gq_half(float v)
     return (int32_t)h;
 }
 
+/* v where quant__nearest can take it. */
+QUANT__INLINE float quant__gq_within(float v)
+{
+    v = v > -1e6f ? v : -1e6f;
+    return v < 1e6f ? v : 1e6f;
+}
+
 /* The c-th scale to try instead of sc0, mn0; 0 when there are no more, -1 to skip this one.
  * round: 0 for the first choice, then the number of the sweep, with finer steps. */
 QUANT__FN int quant__gq_trial(const quant__panel *p, int c, int round, int32_t sc0, int32_t mn0,
@@ -7977,6 +7984,81 @@ QUANT__FN void quant__gq_polish(const quant__panel *p, size_t sub, size_t first,
     }
 }
 
+/* Scale and offset of a sub-block anew by least squares, its codes kept: steps along the levels
+ * (integers: levels less zero) and along -1, rounded to what can be stored.  grad is kept up to
+ * date. */
+QUANT__FN void quant__gq_resolve(const quant__panel *p, size_t sub, size_t first, size_t n,
+                                 float *grad, const float *level)
+{
+    const size_t L = QUANT__LANES, at = sub * L, block = sub / (size_t)p->q.n_sub * L;
+    const float *h = p->g->h + first * p->g->ldh + first;
+    const int kind = p->q.kind, two = kind == QUANT__S_HALF_MIN || kind == QUANT__S_STEP_MIN;
+    float a[2][QUANT__LANES], b[3][QUANT__LANES], zero[QUANT__LANES], ds[QUANT__LANES];
+    float dm[QUANT__LANES];
+    size_t i, j, r;
+    if (kind == QUANT__S_E8M0 || kind == QUANT__S_UE4M3) return;
+    QUANT_MEMSET(a, 0, sizeof a);
+    QUANT_MEMSET(b, 0, sizeof b);
+    for (r = 0; r < L; r++) zero[r] = kind == QUANT__S_ZERO ? (float)p->mn[at + r] : 0;
+    for (i = 0; i < n; i++) {
+        const float *hi = h + i * p->g->ldh;
+        float x[QUANT__LANES], sum = 0;
+        for (r = 0; r < L; r++) x[r] = 0;
+        for (j = 0; j < n; j++) {
+            sum += hi[j];
+            for (r = 0; r < L; r++) x[r] += hi[j] * (level[j * L + r] - zero[r]);
+        }
+        for (r = 0; r < L; r++) {
+            float k = level[i * L + r] - zero[r];
+            a[0][r] += k * grad[i * L + r];
+            a[1][r] -= grad[i * L + r];
+            b[0][r] += k * x[r];
+            b[1][r] -= x[r];
+            b[2][r] += sum;
+        }
+    }
+    for (r = 0; r < L; r++) {
+        float det = b[0][r] * b[2][r] - b[1][r] * b[1][r], xs = 0, xm = 0, d, s, m, gain;
+        int32_t sc = p->sc[at + r], mn = p->mn[at + r], top = p->q.scale_hi;
+        if (two && det > 1e-4f * b[0][r] * b[2][r]) {
+            xs = (b[1][r] * a[1][r] - b[2][r] * a[0][r]) / det;
+            xm = (b[1][r] * a[0][r] - b[0][r] * a[1][r]) / det;
+        } else if (b[0][r] > 0) {
+            xs = -a[0][r] / b[0][r];
+        }
+        s = p->s[at + r] + xs;
+        m = p->m[at + r] + xm;
+        if (kind == QUANT__S_STEP || kind == QUANT__S_STEP_MIN) {
+            d = quant__inverse(quant__half((uint32_t)p->d[block + r]));
+            sc = quant__clamp(quant__nearest(quant__gq_within(s * d)), p->q.scale_lo, top);
+            d = quant__inverse(quant__half((uint32_t)p->dmin[block + r]));
+            if (two) mn = quant__clamp(quant__nearest(quant__gq_within(m * d)), 0, top);
+        } else {
+            sc = quant__gq_half(s);
+            if (two) mn = quant__gq_half(-m);
+        }
+        quant__gq_scale(p, sc, mn, p->d[block + r], p->dmin[block + r], &s, &m);
+        xs = s - p->s[at + r];
+        xm = two ? m - p->m[at + r] : 0;
+        gain = 2 * (xs * a[0][r] + xm * a[1][r]) + xs * xs * b[0][r] + 2 * xs * xm * b[1][r]
+             + xm * xm * b[2][r];
+        ds[r] = dm[r] = 0;
+        if (!(gain < 0)) continue;
+        p->sc[at + r] = sc;
+        p->mn[at + r] = mn;
+        p->s[at + r] = s;
+        p->m[at + r] = m;
+        ds[r] = xs;
+        dm[r] = xm;
+    }
+    for (i = 0; i < n; i++) {
+        float delta[QUANT__LANES];
+        for (r = 0; r < L; r++) delta[r] = ds[r] * (level[i * L + r] - zero[r]) - dm[r];
+        for (j = 0; j < n; j++)
+            for (r = 0; r < L; r++) grad[j * L + r] += delta[r] * h[i * p->g->ldh + j];
+    }
+}
+
 /* One sub-block given all others: the free optimum t of its columns, rounded with several scales by
  * the factor of its own part of H, then polished.  p->err gets the change of values. */
 QUANT__FN void quant__gq_sub(const quant__panel *p, size_t sub, int round, size_t chunk)
@@ -8032,6 +8114,7 @@ QUANT__FN void quant__gq_sub(const quant__panel *p, size_t sub, int round, size_
             for (r = 0; r < QUANT__LANES; r++) gr[j * QUANT__LANES + r] += delta[r] * h[j];
     }
     quant__gq_polish(p, sub, first, n, gr, level);
+    if (p->g->opt.trials != 1) quant__gq_resolve(p, sub, first, n, gr, level);
     for (i = 0; i < n; i++)
         for (r = 0; r < QUANT__LANES; r++) {
             float delta = p->s[at + r] * level[i * QUANT__LANES + r] - p->m[at + r]
