@@ -55,7 +55,7 @@
  *   QUANT_FREESTANDING     no libc header at all          QUANT_NO_STDIO    no open_file
  *   QUANT_NO_GGUF_WRITE    no writer                      QUANT_NO_GGUF     no reader, writer,
  *   QUANT_NO_ENCODE        decoders only                                    imatrix, split, mix
- *   QUANT_NO_CALIBRATION   no Hessians
+ *   QUANT_NO_CALIBRATION   no Hessians, no GPTQ
  *   QUANT_NO_IQ            no IQ1/IQ2/IQ3 (saves 9 KiB of codebooks)
  *   QUANT_NO_STRINGS       error texts become ""
  *   QUANT_CUDA             declare what quant_cuda.cu offers (compiled by nvcc, linked apart)
@@ -747,7 +747,7 @@ QUANT_API quant_result quant_inverse_factor(float *a, size_t n, size_t lda, floa
                                             quant_error *err);
 #endif /* QUANT_NO_CALIBRATION */
 
-#ifndef QUANT_NO_ENCODE
+#if !defined(QUANT_NO_ENCODE) && !defined(QUANT_NO_CALIBRATION)
 /* >>gptq ----------------------------------------------------------------------------------------
  * Calibrated rounding: finds codes and scales for W [rows x cols] that minimise, row by row, the
  * error of the products on calibration data X [tokens x cols],
@@ -851,7 +851,7 @@ QUANT_API quant_result quant_gptq_rows(const quant_gptq_out *out, const quant_gp
 
 /* Group of each column [cols] (g_idx) for integer grids. */
 QUANT_API void quant_gptq_groups(const quant_gptq *g, uint32_t *g_idx);
-#endif /* QUANT_NO_ENCODE */
+#endif /* QUANT_NO_ENCODE, QUANT_NO_CALIBRATION */
 
 #ifdef QUANT_CUDA
 /* >>cuda ----------------------------------------------------------------------------------------
@@ -7150,13 +7150,13 @@ QUANT_API quant_result quant_inverse_factor(float *a, size_t n, size_t lda, floa
 }
 #endif /* QUANT_NO_CALIBRATION */
 
-#ifndef QUANT_NO_ENCODE
+#if !defined(QUANT_NO_ENCODE) && !defined(QUANT_NO_CALIBRATION)
 /* >>gptq-impl -----------------------------------------------------------------------------------
- * Panels of 32 rows ("lanes"): what depends on neighbours in a row is written for all lanes at
+ * Panels of 64 rows ("lanes"): what depends on neighbours in a row is written for all lanes at
  * once, arrays are [position][lane].  A lane never sees another one, so that any split into rows
  * gives the same bytes.  Products of panels with H or U keep rows: [lane][column]. */
 enum {
-    QUANT__LANES = 32,
+    QUANT__LANES = 64,
     QUANT__CHUNK = 256,             /* columns after which the others are brought up to date      */
     QUANT__RUN   = 128              /* most columns with one scale that are tried together        */
 };
@@ -7222,63 +7222,11 @@ QUANT__FN int quant__gq_get_grid(quant__gq_grid *q, const quant_grid *grid, size
 
 /* Preparing -------------------------------------------------------------------------------------*/
 
-/* C [m x n] -= A [m x k] B [k x n], each element in the order of k. */
-QUANT__FN void quant__gq_gemm(float *c, size_t ldc, const float *a, size_t lda, const float *b,
-                              size_t ldb, size_t m, size_t n, size_t k)
-{
-    size_t i, l, j, t;
-    for (i = 0; i < m; i++)
-        for (j = 0; j < n; j += 64) {
-            float *ci = c + i * ldc + j, s[64];
-            size_t w = n - j < 64 ? n - j : 64;
-            if (w < 64) {
-                for (l = 0; l < k; l++)
-                    for (t = 0; t < w; t++) ci[t] -= a[i * lda + l] * b[l * ldb + j + t];
-                continue;
-            }
-            QUANT_MEMCPY(s, ci, sizeof s);
-            for (l = 0; l < k; l++) {
-                const float al = a[i * lda + l], *bl = b + l * ldb + j;
-                for (t = 0; t < 64; t++) s[t] -= al * bl[t];
-            }
-            QUANT_MEMCPY(ci, s, sizeof s);
-        }
-}
-
-/* Lower Cholesky factor in place; the column that fails, n if none does. */
-QUANT__FN size_t quant__gq_cholesky(float *a, size_t n, size_t lda)
-{
-    size_t i, j, k;
-    for (j = 0; j < n; j++)
-        for (i = j; i < n; i++) {
-            double s = (double)a[i * lda + j];
-            for (k = 0; k < j; k++) s -= (double)a[i * lda + k] * (double)a[j * lda + k];
-            if (i > j) { a[i * lda + j] = (float)(s / (double)a[j * lda + j]); continue; }
-            /* what is left of the diagonal must stand out from the rounding of the sums          */
-            if (!(s > 1e-6 * (double)a[j * lda + j]) || !(s < 3e38)) return j;
-            a[j * lda + j] = quant__sqrt((float)s);
-        }
-    return n;
-}
-
-QUANT__FN void quant__gq_invert(float *l, size_t n, size_t lda)
-{
-    size_t i, j, k;
-    for (j = 0; j < n; j++) {
-        l[j * lda + j] = 1 / l[j * lda + j];
-        for (i = j + 1; i < n; i++) {
-            double s = 0;
-            for (k = j; k < i; k++) s += (double)l[i * lda + k] * (double)l[k * lda + j];
-            l[i * lda + j] = (float)(-s / (double)l[i * lda + i]);
-        }
-    }
-}
-
 /* U [n x n], upper, with (H of the columns order[], plus damp on the diagonal)^-1 = U^T U.  With
  * the columns backwards H = L L^T has the inverse factor L^-1, and backwards again that is U: one
  * array read from its end.  Returns 0 when H is not positive definite. */
 QUANT__FN int quant__gq_factor(float *u, const float *h, size_t ldh, const uint32_t *order,
-                               uint32_t first, size_t n, float damp)
+                               uint32_t first, size_t n, float damp, quant_cpu cpu, void *scratch)
 {
     size_t i, j;
     for (i = 0; i < n; i++) {
@@ -7288,8 +7236,8 @@ QUANT__FN int quant__gq_factor(float *u, const float *h, size_t ldh, const uint3
         for (; j < n; j++) u[i * n + j] = 0;
         u[i * n + i] += damp;
     }
-    if (quant__gq_cholesky(u, n, n) < n) return 0;
-    quant__gq_invert(u, n, n);
+    if (quant_cholesky(u, n, n, cpu, scratch, NULL) != QUANT_OK) return 0;
+    if (quant_triangular_inverse(u, n, n, cpu, scratch, NULL) != QUANT_OK) return 0;
     for (i = 0, j = n * n - 1; i < j; i++, j--) {
         float t = u[i];
         u[i] = u[j];
@@ -7298,13 +7246,14 @@ QUANT__FN int quant__gq_factor(float *u, const float *h, size_t ldh, const uint3
     return 1;
 }
 
-QUANT__FN void quant__gq_carve(quant__carve *c, quant_gptq *g, size_t cols, size_t len)
+QUANT__FN void *quant__gq_carve(quant__carve *c, quant_gptq *g, size_t cols, size_t len)
 {
     g->factor = (float *)quant__take(c, (uint64_t)cols * cols, sizeof(float));
     g->blocks = (float *)quant__take(c, len <= QUANT__RUN ? (uint64_t)cols * len : 0,
                                      sizeof(float));
     g->importance = (float *)quant__take(c, cols, sizeof(float));
     g->order = (uint32_t *)quant__take(c, cols, sizeof(uint32_t));
+    return quant__take(c, quant_linalg_scratch_size(), 1);
 }
 
 QUANT_API size_t quant_gptq_size(const quant_grid *grid, size_t cols)
@@ -7420,6 +7369,7 @@ QUANT_API quant_result quant_gptq_prepare(quant_gptq *g, const quant_grid *grid,
     double mean;
     float add = 0;
     size_t i, b;
+    void *scratch;
     QUANT_MEMSET(g, 0, sizeof *g);
     if (!quant__gq_get_grid(&q, grid, cols))
         return quant__fail(err, QUANT_E_TYPE, 0,
@@ -7437,7 +7387,7 @@ QUANT_API quant_result quant_gptq_prepare(quant_gptq *g, const quant_grid *grid,
     g->ldh = ldh;
     g->cpu = cpu;
     c.base = (uint8_t *)buf;
-    quant__gq_carve(&c, g, cols, (size_t)q.len);
+    scratch = quant__gq_carve(&c, g, cols, (size_t)q.len);
     if (c.overflow || size < c.used || !buf)
         return quant__fail_size(err, QUANT_E_MEMORY, 0, QUANT__TEXT("the buffer is too small"),
                                 c.used, size);
@@ -7449,13 +7399,13 @@ QUANT_API quant_result quant_gptq_prepare(quant_gptq *g, const quant_grid *grid,
         add = (float)((double)g->damp * mean);
         for (i = 0; i < cols; i++) g->importance[i] = h[i * ldh + i] + add;
         quant__gq_order(g, &q, g->factor);
-        if (quant__gq_factor(g->factor, h, ldh, g->order, 0, cols, add)) break;
+        if (quant__gq_factor(g->factor, h, ldh, g->order, 0, cols, add, cpu, scratch)) break;
     }
     for (i = 0; i < cols; i++) h[i * ldh + i] += add;
     g->added = add;
     for (b = 0; q.len <= QUANT__RUN && b < cols / (size_t)q.len; b++)
         quant__gq_factor(g->blocks + b * (size_t)(q.len * q.len), h, ldh, NULL,
-                         (uint32_t)(b * (size_t)q.len), (size_t)q.len, 0);
+                         (uint32_t)(b * (size_t)q.len), (size_t)q.len, 0, cpu, scratch);
     return QUANT_OK;
 }
 
@@ -7486,6 +7436,8 @@ typedef struct quant__panel {
     float   *err;                   /* [lane][CHUNK]                                             */
     float   *quad;                  /* [3][lane][CHUNK]                                          */
     float   *variance;              /* [lane] mean square of the row                             */
+    void    *linalg;
+    quant__la_run run;
 } quant__panel;
 
 QUANT__FN void quant__gq_panel(quant__carve *c, quant__panel *p, const quant_gptq *g)
@@ -7512,6 +7464,8 @@ QUANT__FN void quant__gq_panel(quant__carve *c, quant__panel *p, const quant_gpt
     p->err = (float *)quant__take(c, L * QUANT__CHUNK, sizeof(float));
     p->quad = (float *)quant__take(c, 3 * L * QUANT__CHUNK, sizeof(float));
     p->variance = (float *)quant__take(c, L, sizeof(float));
+    p->linalg = quant__take(c, quant_linalg_scratch_size(), 1);
+    if (c->base) p->run = quant__la_begin(g->cpu, p->linalg);
 }
 
 QUANT_API size_t quant_gptq_scratch_size(const quant_gptq *g)
@@ -7520,6 +7474,13 @@ QUANT_API size_t quant_gptq_scratch_size(const quant_gptq *g)
     quant__panel p;
     quant__gq_panel(&c, &p, g);
     return c.overflow ? 0 : c.used;
+}
+
+/* C [lanes x n] -= A [lanes x k] B [k x n] */
+QUANT__FN void quant__gq_less(const quant__panel *p, float *c, size_t ldc, const float *a,
+                              size_t lda, const float *b, size_t ldb, size_t n, size_t k)
+{
+    quant__la_subtract(&p->run, c, ldc, a, lda, b, ldb, QUANT__LANES, n, k);
 }
 
 /* Scale *s and offset *m (value = s level - m) of stored numbers. */
@@ -7898,9 +7859,8 @@ QUANT__FN void quant__gq_columns(const quant__panel *p, size_t at, size_t n, siz
         for (i = 0; i < n; i++)
             p->err[lane * QUANT__CHUNK + at - chunk + i] = p->t[i * QUANT__LANES + lane];
     if (at + n < chunk_end)
-        quant__gq_gemm(p->work + at + n, p->cols, p->err + (at - chunk), QUANT__CHUNK,
-                       g->factor + at * p->cols + at + n, p->cols, QUANT__LANES,
-                       chunk_end - at - n, n);
+        quant__gq_less(p, p->work + at + n, p->cols, p->err + (at - chunk), QUANT__CHUNK,
+                       g->factor + at * p->cols + at + n, p->cols, chunk_end - at - n, n);
 }
 
 QUANT__FN void quant__gq_first(const quant__panel *p)
@@ -7925,9 +7885,8 @@ QUANT__FN void quant__gq_first(const quant__panel *p)
             quant__gq_columns(p, at, n, chunk, end, early ? sub : NULL, one, !early && n == len);
         }
         if (end < p->cols)
-            quant__gq_gemm(p->work + end, p->cols, p->err, QUANT__CHUNK,
-                           g->factor + chunk * p->cols + end, p->cols, QUANT__LANES,
-                           p->cols - end, end - chunk);
+            quant__gq_less(p, p->work + end, p->cols, p->err, QUANT__CHUNK,
+                           g->factor + chunk * p->cols + end, p->cols, p->cols - end, end - chunk);
     }
 }
 
@@ -7946,8 +7905,7 @@ QUANT__FN void quant__gq_gradient(const quant__panel *p)
         }
     }
     QUANT_MEMSET(p->grad, 0, QUANT__LANES * p->cols * sizeof *p->grad);
-    quant__gq_gemm(p->grad, p->cols, p->work, p->cols, p->g->h, p->g->ldh, QUANT__LANES, p->cols,
-                   p->cols);
+    quant__gq_less(p, p->grad, p->cols, p->work, p->cols, p->g->h, p->g->ldh, p->cols, p->cols);
 }
 
 /* Moves single levels of columns first .. first + n while that lowers the loss; grad [n][lane] of
@@ -8142,7 +8100,7 @@ QUANT__FN void quant__gq_refit(const quant__panel *p, size_t block, size_t chunk
     QUANT_MEMSET(a, 0, sizeof a);
     QUANT_MEMSET(b, 0, sizeof b);
     QUANT_MEMSET(hq, 0, L * QUANT__CHUNK * sizeof *hq);
-    quant__gq_gemm(hq, QUANT__CHUNK, qd, QUANT__CHUNK, h, p->g->ldh, L, n, n);
+    quant__gq_less(p, hq, QUANT__CHUNK, qd, QUANT__CHUNK, h, p->g->ldh, n, n);
     for (r = 0; r < L; r++)
         for (i = 0; i < n; i++) {
             size_t at = r * QUANT__CHUNK + i;
@@ -8154,7 +8112,7 @@ QUANT__FN void quant__gq_refit(const quant__panel *p, size_t block, size_t chunk
         }
     if (two) {
         QUANT_MEMSET(hq, 0, L * QUANT__CHUNK * sizeof *hq);
-        quant__gq_gemm(hq, QUANT__CHUNK, qm, QUANT__CHUNK, h, p->g->ldh, L, n, n);
+        quant__gq_less(p, hq, QUANT__CHUNK, qm, QUANT__CHUNK, h, p->g->ldh, n, n);
         for (r = 0; r < L; r++)
             for (i = 0; i < n; i++) {
                 size_t at = r * QUANT__CHUNK + i;
@@ -8188,7 +8146,7 @@ QUANT__FN void quant__gq_refit(const quant__panel *p, size_t block, size_t chunk
             p->err[r * QUANT__CHUNK + first - chunk + i] += qd[at];
         }
     }
-    quant__gq_gemm(p->grad + first, p->cols, qd, QUANT__CHUNK, h, p->g->ldh, L, n, n);
+    quant__gq_less(p, p->grad + first, p->cols, qd, QUANT__CHUNK, h, p->g->ldh, n, n);
     quant__gq_scales(p, block * (size_t)p->q.n_sub, (size_t)p->q.n_sub);
 }
 
@@ -8202,19 +8160,18 @@ QUANT__FN void quant__gq_sweep(const quant__panel *p, int round)
         end = p->cols - chunk < QUANT__CHUNK ? p->cols : chunk + QUANT__CHUNK;
         for (at = chunk; at < end; at += len) {
             quant__gq_sub(p, at / len, round, chunk);
-            quant__gq_gemm(p->grad + chunk, p->cols, p->err + (at - chunk), QUANT__CHUNK,
-                           g->h + at * g->ldh + chunk, g->ldh, QUANT__LANES, end - chunk, len);
+            quant__gq_less(p, p->grad + chunk, p->cols, p->err + (at - chunk), QUANT__CHUNK,
+                           g->h + at * g->ldh + chunk, g->ldh, end - chunk, len);
             if ((p->q.kind == QUANT__S_STEP || p->q.kind == QUANT__S_STEP_MIN)
                 && (at + len) % block == 0)
                 quant__gq_refit(p, at / block, chunk);
         }
         if (chunk > 0)
-            quant__gq_gemm(p->grad, p->cols, p->err, QUANT__CHUNK, g->h + chunk * g->ldh, g->ldh,
-                           QUANT__LANES, chunk, end - chunk);
+            quant__gq_less(p, p->grad, p->cols, p->err, QUANT__CHUNK, g->h + chunk * g->ldh,
+                           g->ldh, chunk, end - chunk);
         if (end < p->cols)
-            quant__gq_gemm(p->grad + end, p->cols, p->err, QUANT__CHUNK,
-                           g->h + chunk * g->ldh + end, g->ldh, QUANT__LANES, p->cols - end,
-                           end - chunk);
+            quant__gq_less(p, p->grad + end, p->cols, p->err, QUANT__CHUNK,
+                           g->h + chunk * g->ldh + end, g->ldh, p->cols - end, end - chunk);
         for (r = 0; r < QUANT__LANES; r++)
             for (i = chunk; i < end; i++)
                 p->work[r * p->cols + i] += p->err[r * QUANT__CHUNK + i - chunk];
@@ -8410,7 +8367,7 @@ QUANT_API quant_result quant_gptq_rows(const quant_gptq_out *out, const quant_gp
                                 c.used, size);
     for (row = row0; row < row1; row += QUANT__LANES) {
         p.n = row1 - row < QUANT__LANES ? row1 - row : QUANT__LANES;
-        QUANT_MEMSET(scratch, 0, c.used);       /* lanes that are not in use must be numbers      */
+        QUANT_MEMSET(scratch, 0, (size_t)((uint8_t *)p.linalg - (uint8_t *)scratch));  /* idle lanes */
         for (lane = 0; lane < p.n; lane++) {
             const float *x = w + (row + lane) * ldw;
             size_t bad = quant__first_bad(x, g->cols, 65504.f);
@@ -8455,14 +8412,14 @@ QUANT_API quant_result quant_gptq_shift(const quant_gptq *g, float *w, size_t ld
             }
         }
         QUANT_MEMSET(p.grad, 0, QUANT__LANES * cols * sizeof *p.grad);
-        quant__gq_gemm(p.grad, cols, p.work, cols, g->factor, cols, n, cols, cols);
+        quant__la_subtract(&p.run, p.grad, cols, p.work, cols, g->factor, cols, n, cols, cols);
         for (lane = 0; lane < n; lane++)
             for (i = 0; i < cols; i++)
                 w[(row + lane) * ldw + g->order[i]] += scale * p.grad[lane * cols + i];
     }
     return QUANT_OK;
 }
-#endif /* QUANT_NO_ENCODE */
+#endif /* QUANT_NO_ENCODE, QUANT_NO_CALIBRATION */
 
 /* >>stdio ----------------------------------------------------------------------------------------
  * Files by name, the path in the encoding of fopen.  Mapped where the system has it: opening then

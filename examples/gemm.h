@@ -2,8 +2,7 @@
  *
  *     C [m x n] += sign A [m x k] B [k x n]
  *
- * A is read through two strides, so that it may be stored either way round; only tiles that reach
- * below or onto the diagonal when `lower` is set.  Every element is one chain of fused multiply and
+ * A is read through two strides, so that it may be stored either way round.  Every element is one chain of fused multiply and
  * add in the order of k, in stretches of GEMM_K: the result depends neither on the instruction set
  * nor on how rows are split over threads. */
 #ifndef GEMM_H
@@ -26,7 +25,7 @@ typedef struct gemm_task {
     const float *a, *b;             /* A(i, l) = a[i * a_row + l * a_col]; b [k x ldb]           */
     size_t       ldc, a_row, a_col, ldb, m, n, k;
     float        sign;
-    int          lower, b_turned;   /* b_turned: b is [n x ldb] instead                          */
+    int          b_turned;          /* b is [n x ldb] instead                                    */
 } gemm_task;
 
 /* out [GEMM_M][GEMM_N] = A tile times panel [k][GEMM_N]. */
@@ -135,7 +134,7 @@ static inline void gemm_share(const gemm_task *t, float *panel, size_t thread, s
         for (l = 0; l < t->k; l += k) {
             k = t->k - l < GEMM_K ? t->k - l : GEMM_K;
             gemm__pack(panel, t, at, l, k);
-            for (i = t->lower ? at / GEMM_M * GEMM_M : 0; i < t->m; i += GEMM_M) {
+            for (i = 0; i < t->m; i += GEMM_M) {
                 size_t h = t->m - i < GEMM_M ? t->m - i : GEMM_M;
                 for (r = 0; r < GEMM_M; r++)
                     a[r] = t->a + (i + (r < h ? r : h - 1)) * t->a_row + l * t->a_col;

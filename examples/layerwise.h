@@ -58,6 +58,7 @@ typedef struct lw_work {
     float *h, *cross, *e_rows;      /* [cols x cols], [cols x cols] or [rows x cols], the same   */
     float *a, *b;                   /* [n_ctx x most] inputs and outputs of a chunk              */
     float *panels;                  /* of each thread for gemm                                   */
+    void  *linalg;                  /* and for quant_hessian_add                                 */
     void  *prepared;                /* for quant_gptq_prepare                                    */
     size_t prepared_size;
     void  *scratch;                 /* for quant_gptq_rows, of each thread                       */
@@ -103,9 +104,40 @@ static inline void lw_product(lw_work *w, float *y, const float *x, const float 
     lw_gemm(w, &t);
 }
 
+struct lw__hessian { float *h; const float *x, *y; size_t tokens, cols; uint8_t *scratch; };
+
+static inline void lw__hessian_job(void *arg, size_t thread, size_t n_threads)
+{
+    const struct lw__hessian *j = (const struct lw__hessian *)arg;
+    void *scratch = j->scratch + thread * quant_linalg_scratch_size();
+    size_t n = j->cols, r0 = quant_triangle_split(n, thread, n_threads);
+    size_t r1 = quant_triangle_split(n, thread + 1, n_threads);
+    if (!j->y) {
+        quant_hessian_add(j->h, n, j->x, n, j->tokens, n, r0, r1, quant_cpu_detect(), scratch);
+        return;
+    }
+    llama_share((n + 7) / 8, thread, n_threads, &r0, &r1);
+    quant_cross_add(j->h, n, j->x, n, j->y, n, j->tokens, n, r0 * 8, r1 * 8 < n ? r1 * 8 : n,
+                    quant_cpu_detect(), scratch);
+}
+
+/* Lower half of h [cols x cols] += x^T x, or with y all of h += x^T y; x, y [tokens x cols]. */
+static inline void lw_hessian(lw_work *w, float *h, const float *x, const float *y, size_t tokens,
+                              size_t cols)
+{
+    struct lw__hessian j;
+    j.h = h;
+    j.x = x;
+    j.y = y;
+    j.tokens = tokens;
+    j.cols = cols;
+    j.scratch = (uint8_t *)w->linalg;
+    llama_pool_run(&w->c->pool, lw__hessian_job, &j);
+}
+
 /* c [m x n] += sign a [k x m]^T b [k x n] */
 static inline void lw_outer(lw_work *w, float *c, const float *a, const float *b, size_t k,
-                            size_t m, size_t n, float sign, int lower)
+                            size_t m, size_t n, float sign)
 {
     gemm_task t;
     memset(&t, 0, sizeof t);
@@ -114,7 +146,6 @@ static inline void lw_outer(lw_work *w, float *c, const float *a, const float *b
     t.b = b; t.ldb = n;
     t.m = m; t.n = n; t.k = k;
     t.sign = sign;
-    t.lower = lower;
     lw_gemm(w, &t);
 }
 
@@ -231,11 +262,11 @@ static inline void lw_capture_norm(lw_work *w, const float *norm)
     memset(w->cross, 0, e * e * sizeof *w->cross);
     for (chunk = 0; chunk < w->o->chunks; chunk++) {
         lw_norm(w, w->a, LW_REAL, chunk, norm);
-        lw_outer(w, w->h, w->a, w->a, n, e, e, 1, 1);
+        lw_hessian(w, w->h, w->a, NULL, n, e);
         if (w->o->shift <= 0) continue;
         lw_norm(w, w->b, LW_PLAIN, chunk, norm);
         for (i = 0; i < n * e; i++) w->b[i] -= w->a[i];
-        lw_outer(w, w->cross, w->b, w->a, n, e, e, 1, 0);
+        lw_hessian(w, w->cross, w->b, w->a, n, e);
     }
 }
 
@@ -251,7 +282,7 @@ static inline void lw_capture_mid(lw_work *w, size_t layer, int mat)
     memset(w->cross, 0, e * cols * sizeof *w->cross);
     for (chunk = 0; chunk < w->o->chunks; chunk++) {
         const float *mid = w->mid[LW_REAL] + chunk * n * w->width;
-        lw_outer(w, w->h, mid, mid, n, cols, cols, 1, 1);
+        lw_hessian(w, w->h, mid, NULL, n, cols);
         if (w->o->shift <= 0) continue;
         lw_product(w, w->b, w->mid[LW_PLAIN] + chunk * n * w->width, w->mat[mat].w, n, e, cols);
         for (t = 0; t < n && !post; t++)        /* the states before this matrix: how far apart  */
@@ -259,7 +290,7 @@ static inline void lw_capture_mid(lw_work *w, size_t layer, int mat)
                 size_t at = (chunk * n + t) * e + i;
                 w->b[t * e + i] += w->o->residual * (w->x[LW_PLAIN][at] - w->x[LW_REAL][at]);
             }
-        lw_outer(w, w->cross, w->b, mid, n, e, cols, 1, 0);
+        lw_outer(w, w->cross, w->b, mid, n, e, cols, 1);
     }
     (void)bias;
 }
@@ -769,6 +800,7 @@ static inline int lw_reserve(lw_work *w)
     w->a = (float *)llama_alloc(a, n * cols, 4);
     w->b = (float *)llama_alloc(a, n * cols, 4);
     w->panels = (float *)llama_alloc(a, w->c->pool.n * GEMM_K * GEMM_N, 4);
+    w->linalg = llama_alloc(a, w->c->pool.n, quant_linalg_scratch_size());
     w->done = (lw_tensor *)llama_alloc(a, w->n_mats + 1, sizeof *w->done);
     for (i = 0; i < lw_the_plan.n + 1; i++) {   /* sizes depend on the grid                       */
         grid.type = i < lw_the_plan.n ? lw_the_plan.types[i] : QUANT_Q4_0;
@@ -787,7 +819,7 @@ static inline int lw_reserve(lw_work *w)
     w->scratch_each = (w->scratch_each + 63) / 64 * 64;
     w->prepared = llama_alloc(a, w->prepared_size, 1);
     w->scratch = llama_alloc(a, w->scratch_each * w->c->pool.n, 1);
-    return w->h && w->cross && w->e_rows && w->a && w->b && w->panels && w->done && w->prepared &&
+    return w->linalg && w->h && w->cross && w->e_rows && w->a && w->b && w->panels && w->done && w->prepared &&
            w->scratch ? 0 : -1;
 }
 
