@@ -7438,6 +7438,7 @@ typedef struct quant__panel {
     float   *variance;              /* [lane] mean square of the row                             */
     void    *linalg;
     quant__la_run run;
+    quant_cpu cpu;
 } quant__panel;
 
 QUANT__FN void quant__gq_panel(quant__carve *c, quant__panel *p, const quant_gptq *g)
@@ -7465,7 +7466,9 @@ QUANT__FN void quant__gq_panel(quant__carve *c, quant__panel *p, const quant_gpt
     p->quad = (float *)quant__take(c, 3 * L * QUANT__CHUNK, sizeof(float));
     p->variance = (float *)quant__take(c, L, sizeof(float));
     p->linalg = quant__take(c, quant_linalg_scratch_size(), 1);
-    if (c->base) p->run = quant__la_begin(g->cpu, p->linalg);
+    if (!c->base) return;
+    p->run = quant__la_begin(g->cpu, p->linalg);
+    p->cpu = g->cpu & quant_cpu_detect();
 }
 
 QUANT_API size_t quant_gptq_scratch_size(const quant_gptq *g)
@@ -7589,10 +7592,29 @@ QUANT__FN int quant__gq_trial(const quant__panel *p, int c, int round, int32_t s
     }
 }
 
-/* Rounding --------------------------------------------------------------------------------------*/
+/* Rounding --------------------------------------------------------------------------------------
+ * Loops over lanes that compilers turn into vectors.  They are inlined into one function for each
+ * instruction set; plain arithmetic without contraction gives the same numbers on all. */
+#if defined(__GNUC__) || defined(__clang__)
+#  define QUANT__GQ_BODY static inline __attribute__((always_inline, unused))
+#else
+#  define QUANT__GQ_BODY static inline
+#endif
+#if QUANT__X86
+#  define QUANT__GQ_EACH(X, name) X(name##_scalar, ) \
+    X(name##_avx2, __attribute__((target("avx2")))) \
+    X(name##_avx512, __attribute__((target("avx512f,avx512bw,avx512vl"))))
+#  define QUANT__GQ_CALL(name, args) \
+    if (p->cpu & QUANT_CPU_AVX512VNNI) name##_avx512 args; \
+    else if (p->cpu & QUANT_CPU_AVX2) name##_avx2 args; \
+    else name##_scalar args;
+#else
+#  define QUANT__GQ_EACH(X, name) X(name##_scalar, )
+#  define QUANT__GQ_CALL(name, args) name##_scalar args;
+#endif
 
 /* Level [lane] nearest to t, and its value. */
-QUANT__INLINE void quant__gq_round(const quant__gq_grid *q, float *level, float *value,
+QUANT__GQ_BODY void quant__gq_round(const quant__gq_grid *q, float *level, float *value,
                                    const float *t, const float *s, const float *inv,
                                    const float *m)
 {
@@ -7618,7 +7640,7 @@ QUANT__INLINE void quant__gq_round(const quant__gq_grid *q, float *level, float 
     for (r = 0; r < QUANT__LANES; r++) value[r] = s[r] * level[r];
 }
 
-QUANT__INLINE void quant__gq_inverses(float *inv, const float *s)
+QUANT__GQ_BODY void quant__gq_inverses(float *inv, const float *s)
 {
     int r;
     for (r = 0; r < QUANT__LANES; r++) inv[r] = quant__inverse(s[r]);
@@ -7627,14 +7649,14 @@ QUANT__INLINE void quant__gq_inverses(float *inv, const float *s)
 /* Quantizes n columns t [n][lane] in order: each error goes on to the later ones by U [n x n], ldu.
  * t becomes the errors over the diagonal, loss [lane] their squares.  sub [n]: scale of each
  * column among s, m; NULL: all have the first.  level [n][lane] or NULL. */
-QUANT__FN void quant__gq_run(const quant__gq_grid *q, float *t, float *level, float *loss,
-                             const float *s, const float *m, const uint32_t *sub, const float *u,
-                             size_t ldu, size_t n)
+QUANT__GQ_BODY void quant__gq_run(const quant__gq_grid *q, float *t, float *level, float *loss,
+                                  const float *s, const float *m, const uint32_t *sub,
+                                  const float *u, size_t ldu, size_t n)
 {
-    float inv[QUANT__LANES], k[QUANT__LANES], v[QUANT__LANES];
+    float inv[QUANT__LANES], k[QUANT__LANES], v[QUANT__LANES], sum[QUANT__LANES];
     size_t i, j;
     int r;
-    for (r = 0; r < QUANT__LANES; r++) loss[r] = 0;
+    for (r = 0; r < QUANT__LANES; r++) sum[r] = 0;
     quant__gq_inverses(inv, s);
     for (i = 0; i < n; i++) {
         const float *si = s, *mi = m;
@@ -7646,16 +7668,15 @@ QUANT__FN void quant__gq_run(const quant__gq_grid *q, float *t, float *level, fl
         }
         quant__gq_round(q, k, v, ti, si, inv, mi);
         if (level) QUANT_MEMCPY(level + i * QUANT__LANES, k, sizeof k);
-        for (r = 0; r < QUANT__LANES; r++) {
-            float e = (ti[r] - v[r]) * diag;
-            loss[r] += e * e;
-            ti[r] = e;
-        }
+        for (r = 0; r < QUANT__LANES; r++) v[r] = (ti[r] - v[r]) * diag;
+        for (r = 0; r < QUANT__LANES; r++) sum[r] += v[r] * v[r];
+        QUANT_MEMCPY(ti, v, sizeof v);
         for (j = i + 1; j < n; j++) {
             float *tj = t + j * QUANT__LANES, uij = u[i * ldu + j];
-            for (r = 0; r < QUANT__LANES; r++) tj[r] -= ti[r] * uij;
+            for (r = 0; r < QUANT__LANES; r++) tj[r] -= v[r] * uij;
         }
     }
+    QUANT_MEMCPY(loss, sum, sizeof sum);
 }
 
 /* First scales of a block: the encoder's for GGUF types, of which the scales are kept. */
@@ -7775,7 +7796,7 @@ QUANT__FN void quant__gq_scales(const quant__panel *p, size_t first, size_t n)
 
 /* Tries scales around those of sub-block `sub` for p->t [n][lane] and the factor u; leaves the best
  * of each lane in sc, mn, s, m and its loss in best. */
-QUANT__FN void quant__gq_choose(const quant__panel *p, size_t sub, int round, const float *u,
+QUANT__GQ_BODY void quant__gq_choose(const quant__panel *p, size_t sub, int round, const float *u,
                                 size_t ldu, size_t n, float *best)
 {
     float s[QUANT__LANES], m[QUANT__LANES], loss[QUANT__LANES];
@@ -7837,21 +7858,42 @@ QUANT__FN void quant__gq_fit_all(const quant__panel *p)
     quant__gq_scales(p, 0, p->cols / (size_t)p->q.len);
 }
 
+/* Rounds p->t [n][lane]; levels go to p->trial. */
+QUANT__GQ_BODY void quant__gq_part_body(const quant__panel *p, size_t at, size_t n,
+                                        const uint32_t *sub, size_t one_sub, int choose)
+{
+    const float *u = p->g->factor + at * p->cols + at;
+    const float *s = p->s + (sub ? 0 : one_sub) * QUANT__LANES;
+    const float *m = p->m + (sub ? 0 : one_sub) * QUANT__LANES;
+    float loss[QUANT__LANES];
+    if (choose) quant__gq_choose(p, one_sub, 0, u, p->cols, n, loss);
+    quant__gq_run(&p->q, p->t, p->trial, loss, s, m, sub, u, p->cols, n);
+}
+
+#define QUANT__GQ_PART(name, target) \
+    target QUANT__FN void name(const quant__panel *p, size_t at, size_t n, const uint32_t *sub, \
+                               size_t one_sub, int choose) \
+    { quant__gq_part_body(p, at, n, sub, one_sub, choose); }
+QUANT__GQ_EACH(QUANT__GQ_PART, quant__gq_part)
+#undef QUANT__GQ_PART
+
+QUANT__FN void quant__gq_part(const quant__panel *p, size_t at, size_t n, const uint32_t *sub,
+                              size_t one_sub, int choose)
+{
+    QUANT__GQ_CALL(quant__gq_part, (p, at, n, sub, one_sub, choose))
+}
+
 /* n columns from position `at`: loads, rounds, and brings the rest of the chunk up to date.  sub:
  * NULL, or the sub-block of each. */
 QUANT__FN void quant__gq_columns(const quant__panel *p, size_t at, size_t n, size_t chunk,
                                  size_t chunk_end, const uint32_t *sub, size_t one_sub, int choose)
 {
     const quant_gptq *g = p->g;
-    const float *u = g->factor + at * p->cols + at;
-    float loss[QUANT__LANES];
     size_t lane, i;
     for (lane = 0; lane < QUANT__LANES; lane++)
         for (i = 0; i < n; i++)
             p->t[i * QUANT__LANES + lane] = p->work[lane * p->cols + at + i];
-    if (choose) quant__gq_choose(p, one_sub, 0, u, p->cols, n, loss);
-    quant__gq_run(&p->q, p->t, p->trial, loss, p->s + (sub ? 0 : one_sub) * QUANT__LANES,
-                  p->m + (sub ? 0 : one_sub) * QUANT__LANES, sub, u, p->cols, n);
+    quant__gq_part(p, at, n, sub, one_sub, choose);
     for (i = 0; i < n; i++)
         QUANT_MEMCPY(p->level + g->order[at + i] * QUANT__LANES, p->trial + i * QUANT__LANES,
                      QUANT__LANES * sizeof(float));
@@ -7910,7 +7952,7 @@ QUANT__FN void quant__gq_gradient(const quant__panel *p)
 
 /* Moves single levels of columns first .. first + n while that lowers the loss; grad [n][lane] of
  * these columns is kept up to date. */
-QUANT__FN void quant__gq_polish(const quant__panel *p, size_t sub, size_t first, size_t n,
+QUANT__GQ_BODY void quant__gq_polish(const quant__panel *p, size_t sub, size_t first, size_t n,
                                 float *grad, float *level)
 {
     const float *s = p->s + sub * QUANT__LANES, *m = p->m + sub * QUANT__LANES;
@@ -7923,21 +7965,24 @@ QUANT__FN void quant__gq_polish(const quant__panel *p, size_t sub, size_t first,
         moved = 0;
         for (i = 0; i < n; i++) {
             const float *hi = h + i * p->g->ldh;
-            float *gi = grad + i * QUANT__LANES, *li = level + i * QUANT__LANES, ih = 1 / hi[i];
+            float *gi = grad + i * QUANT__LANES, *li = level + i * QUANT__LANES;
+            float hii = hi[i], ih = 1 / hii;
             int any = 0;
             for (r = 0; r < QUANT__LANES; r++) t[r] = s[r] * li[r] - m[r] - gi[r] * ih;
             quant__gq_round(&p->q, k, v, t, s, inv, m);
             for (r = 0; r < QUANT__LANES; r++) {
                 float delta = s[r] * (k[r] - li[r]);
-                int good = delta * (2 * gi[r] + delta * hi[i]) < 0;
-                t[r] = good ? delta : 0;
-                li[r] = good ? k[r] : li[r];
-                any |= good;
+                t[r] = delta * (2 * gi[r] + delta * hii) < 0 ? delta : 0;
             }
+            for (r = 0; r < QUANT__LANES; r++) v[r] = t[r] != 0 ? k[r] : li[r];
+            QUANT_MEMCPY(li, v, sizeof v);
+            for (r = 0; r < QUANT__LANES; r++) any |= t[r] != 0;
             if (!any) continue;
             moved = 1;
-            for (j = 0; j < n; j++)
-                for (r = 0; r < QUANT__LANES; r++) grad[j * QUANT__LANES + r] += t[r] * hi[j];
+            for (j = 0; j < n; j++) {
+                float *gj = grad + j * QUANT__LANES, hj = hi[j];
+                for (r = 0; r < QUANT__LANES; r++) gj[r] += t[r] * hj;
+            }
         }
     }
 }
@@ -7945,7 +7990,7 @@ QUANT__FN void quant__gq_polish(const quant__panel *p, size_t sub, size_t first,
 /* Scale and offset of a sub-block anew by least squares, its codes kept: steps along the levels
  * (integers: levels less zero) and along -1, rounded to what can be stored.  grad is kept up to
  * date. */
-QUANT__FN void quant__gq_resolve(const quant__panel *p, size_t sub, size_t first, size_t n,
+QUANT__GQ_BODY void quant__gq_resolve(const quant__panel *p, size_t sub, size_t first, size_t n,
                                  float *grad, const float *level)
 {
     const size_t L = QUANT__LANES, at = sub * L, block = sub / (size_t)p->q.n_sub * L;
@@ -7961,15 +8006,16 @@ QUANT__FN void quant__gq_resolve(const quant__panel *p, size_t sub, size_t first
     for (i = 0; i < n; i++) {
         const float *hi = h + i * p->g->ldh;
         float x[QUANT__LANES], sum = 0;
-        for (r = 0; r < L; r++) x[r] = 0;
+        for (r = 0; r < QUANT__LANES; r++) x[r] = 0;
         for (j = 0; j < n; j++) {
-            sum += hi[j];
-            for (r = 0; r < L; r++) x[r] += hi[j] * (level[j * L + r] - zero[r]);
+            const float *lj = level + j * L, hj = hi[j];
+            sum += hj;
+            for (r = 0; r < QUANT__LANES; r++) x[r] += hj * (lj[r] - zero[r]);
         }
-        for (r = 0; r < L; r++) {
-            float k = level[i * L + r] - zero[r];
-            a[0][r] += k * grad[i * L + r];
-            a[1][r] -= grad[i * L + r];
+        for (r = 0; r < QUANT__LANES; r++) {
+            const float k = level[i * L + r] - zero[r], gk = grad[i * L + r];
+            a[0][r] += k * gk;
+            a[1][r] -= gk;
             b[0][r] += k * x[r];
             b[1][r] -= x[r];
             b[2][r] += sum;
@@ -8010,23 +8056,28 @@ QUANT__FN void quant__gq_resolve(const quant__panel *p, size_t sub, size_t first
         dm[r] = xm;
     }
     for (i = 0; i < n; i++) {
+        const float *hi = h + i * p->g->ldh;
         float delta[QUANT__LANES];
-        for (r = 0; r < L; r++) delta[r] = ds[r] * (level[i * L + r] - zero[r]) - dm[r];
-        for (j = 0; j < n; j++)
-            for (r = 0; r < L; r++) grad[j * L + r] += delta[r] * h[i * p->g->ldh + j];
+        for (r = 0; r < QUANT__LANES; r++) delta[r] = ds[r] * (level[i * L + r] - zero[r]) - dm[r];
+        for (j = 0; j < n; j++) {
+            float *gj = grad + j * L, hj = hi[j];
+            for (r = 0; r < QUANT__LANES; r++) gj[r] += delta[r] * hj;
+        }
     }
 }
 
 /* One sub-block given all others: the free optimum t of its columns, rounded with several scales by
  * the factor of its own part of H, then polished.  p->err gets the change of values. */
-QUANT__FN void quant__gq_sub(const quant__panel *p, size_t sub, int round, size_t chunk)
+QUANT__GQ_BODY void quant__gq_sub_body(const quant__panel *p, size_t sub, int round, size_t chunk)
 {
     const size_t n = (size_t)p->q.len, first = sub * n;
     const float *u = p->g->blocks + sub * n * n;
-    float *level = p->level + first * QUANT__LANES, *gr = p->keep;
+    float *level = p->level + first * QUANT__LANES, *gr = p->keep, *t = p->t;
+    const float *s1 = p->s + sub * QUANT__LANES, *m1 = p->m + sub * QUANT__LANES;
     float base[QUANT__LANES], best[QUANT__LANES], s0[QUANT__LANES], m0[QUANT__LANES];
     int32_t sc0[QUANT__LANES], mn0[QUANT__LANES];
-    size_t i, j, r, at = sub * QUANT__LANES;
+    size_t i, j, at = sub * QUANT__LANES;
+    int r;
     QUANT_MEMCPY(sc0, p->sc + at, sizeof sc0);
     QUANT_MEMCPY(mn0, p->mn + at, sizeof mn0);
     QUANT_MEMCPY(s0, p->s + at, sizeof s0);
@@ -8034,23 +8085,27 @@ QUANT__FN void quant__gq_sub(const quant__panel *p, size_t sub, int round, size_
     for (r = 0; r < QUANT__LANES; r++) base[r] = 0;
     for (i = 0; i < n; i++)
         for (r = 0; r < QUANT__LANES; r++) {
-            gr[i * QUANT__LANES + r] = p->grad[r * p->cols + first + i];
-            p->t[i * QUANT__LANES + r] = s0[r] * level[i * QUANT__LANES + r] - m0[r];
+            gr[i * QUANT__LANES + r] = p->grad[(size_t)r * p->cols + first + i];
+            t[i * QUANT__LANES + r] = s0[r] * level[i * QUANT__LANES + r] - m0[r];
         }
     for (i = 0; i < n; i++) {                   /* y = U g; t = value - U^T y                     */
         float y[QUANT__LANES];
         for (r = 0; r < QUANT__LANES; r++) y[r] = 0;
-        for (j = i; j < n; j++)
-            for (r = 0; r < QUANT__LANES; r++) y[r] += u[i * n + j] * gr[j * QUANT__LANES + r];
+        for (j = i; j < n; j++) {
+            const float *gj = gr + j * QUANT__LANES, uij = u[i * n + j];
+            for (r = 0; r < QUANT__LANES; r++) y[r] += uij * gj[r];
+        }
         for (r = 0; r < QUANT__LANES; r++) base[r] += y[r] * y[r];
-        for (j = i; j < n; j++)
-            for (r = 0; r < QUANT__LANES; r++) p->t[j * QUANT__LANES + r] -= u[i * n + j] * y[r];
+        for (j = i; j < n; j++) {
+            float *tj = t + j * QUANT__LANES, uij = u[i * n + j];
+            for (r = 0; r < QUANT__LANES; r++) tj[r] -= uij * y[r];
+        }
     }
     quant__gq_choose(p, sub, round, u, n, n, best);
     quant__gq_run(&p->q, p->t, p->trial, best, p->s + at, p->m + at, NULL, u, n, n);
     for (i = 0; i < n; i++)                     /* p->t is free now: old values                   */
         for (r = 0; r < QUANT__LANES; r++)
-            p->t[i * QUANT__LANES + r] = s0[r] * level[i * QUANT__LANES + r] - m0[r];
+            t[i * QUANT__LANES + r] = s0[r] * level[i * QUANT__LANES + r] - m0[r];
     for (r = 0; r < QUANT__LANES; r++) {
         if (best[r] < base[r] * 0.99999f) {
             for (i = 0; i < n; i++)
@@ -8066,19 +8121,31 @@ QUANT__FN void quant__gq_sub(const quant__panel *p, size_t sub, int round, size_
         const float *h = p->g->h + (first + i) * p->g->ldh + first;
         float delta[QUANT__LANES];
         for (r = 0; r < QUANT__LANES; r++)
-            delta[r] = p->s[at + r] * level[i * QUANT__LANES + r] - p->m[at + r]
-                     - p->t[i * QUANT__LANES + r];
-        for (j = 0; j < n; j++)
-            for (r = 0; r < QUANT__LANES; r++) gr[j * QUANT__LANES + r] += delta[r] * h[j];
+            delta[r] = s1[r] * level[i * QUANT__LANES + r] - m1[r] - t[i * QUANT__LANES + r];
+        for (j = 0; j < n; j++) {
+            float *gj = gr + j * QUANT__LANES, hj = h[j];
+            for (r = 0; r < QUANT__LANES; r++) gj[r] += delta[r] * hj;
+        }
     }
     quant__gq_polish(p, sub, first, n, gr, level);
     if (p->g->opt.trials != 1) quant__gq_resolve(p, sub, first, n, gr, level);
     for (i = 0; i < n; i++)
         for (r = 0; r < QUANT__LANES; r++) {
             float delta = p->s[at + r] * level[i * QUANT__LANES + r] - p->m[at + r]
-                        - p->t[i * QUANT__LANES + r];
-            p->err[r * QUANT__CHUNK + first - chunk + i] = -delta;
+                        - t[i * QUANT__LANES + r];
+            p->err[(size_t)r * QUANT__CHUNK + first - chunk + i] = -delta;
         }
+}
+
+#define QUANT__GQ_SUB(name, target) \
+    target QUANT__FN void name(const quant__panel *p, size_t sub, int round, size_t chunk) \
+    { quant__gq_sub_body(p, sub, round, chunk); }
+QUANT__GQ_EACH(QUANT__GQ_SUB, quant__gq_sub)
+#undef QUANT__GQ_SUB
+
+QUANT__FN void quant__gq_sub(const quant__panel *p, size_t sub, int round, size_t chunk)
+{
+    QUANT__GQ_CALL(quant__gq_sub, (p, sub, round, chunk))
 }
 
 /* d and dmin of a block anew by least squares, all codes kept.  quad: [0] the direction of d, [1]
@@ -9853,6 +9920,9 @@ QUANT__FN const quant__la *QUANT__L(kernels)(void)
 #undef QUANT__HAS_AVXVNNI
 #undef QUANT__AHEAD
 #undef QUANT__AHEAD1
+#undef QUANT__GQ_BODY
+#undef QUANT__GQ_EACH
+#undef QUANT__GQ_CALL
 #undef QUANT__LPASS
 #undef QUANT__LA_ALL
 #undef QUANT__FETCH
