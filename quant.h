@@ -8434,7 +8434,8 @@ QUANT_API quant_result quant_gptq_rows(const quant_gptq_out *out, const quant_gp
                                 c.used, size);
     for (row = row0; row < row1; row += QUANT__LANES) {
         p.n = row1 - row < QUANT__LANES ? row1 - row : QUANT__LANES;
-        QUANT_MEMSET(scratch, 0, (size_t)((uint8_t *)p.linalg - (uint8_t *)scratch));  /* idle lanes */
+        /* lanes that are not in use must be numbers, too                                         */
+        QUANT_MEMSET(scratch, 0, (size_t)((uint8_t *)p.linalg - (uint8_t *)scratch));
         for (lane = 0; lane < p.n; lane++) {
             const float *x = w + (row + lane) * ldw;
             size_t bad = quant__first_bad(x, g->cols, 65504.f);
@@ -8461,7 +8462,12 @@ QUANT_API quant_result quant_gptq_shift(const quant_gptq *g, float *w, size_t ld
 {
     quant__carve c = { NULL, 0, 0 };
     quant__panel p;
-    size_t row, lane, i, k, cols = g->cols;
+    quant__la_out o;
+    size_t row, lane, i, cols = g->cols;
+    o.ld = cols;
+    o.low = QUANT__LA_ALL;
+    o.op = QUANT__LA_SUB;
+    o.tri = 0;
     c.base = (uint8_t *)scratch;
     quant__gq_panel(&c, &p, g);
     if (c.overflow || size < c.used)
@@ -8470,15 +8476,14 @@ QUANT_API quant_result quant_gptq_shift(const quant_gptq *g, float *w, size_t ld
     for (row = row0; row < row1; row += QUANT__LANES) {
         size_t n = row1 - row < QUANT__LANES ? row1 - row : QUANT__LANES;
         for (lane = 0; lane < n; lane++) {
-            float *y = p.work + lane * cols, *x = p.target + lane * cols;
+            float *x = p.target + lane * cols;
             for (i = 0; i < cols; i++) x[i] = e[(row + lane) * lde + g->order[i]];
-            for (i = 0; i < cols; i++) {        /* y = x U^T                                     */
-                double s = 0;
-                for (k = i; k < cols; k++) s += (double)x[k] * (double)g->factor[i * cols + k];
-                y[i] = -(float)s;
-            }
         }
+        o.c = p.work;                           /* work = - x U^T, grad = x U^T U                */
+        QUANT_MEMSET(p.work, 0, QUANT__LANES * cols * sizeof *p.work);
         QUANT_MEMSET(p.grad, 0, QUANT__LANES * cols * sizeof *p.grad);
+        quant__la_product(&p.run, &o, quant__la_at(p.target, cols, 1),
+                          quant__la_at(g->factor, cols, 1), n, cols, cols);
         quant__la_subtract(&p.run, p.grad, cols, p.work, cols, g->factor, cols, n, cols, cols);
         for (lane = 0; lane < n; lane++)
             for (i = 0; i < cols; i++)

@@ -2,9 +2,9 @@
  *
  *     C [m x n] += sign A [m x k] B [k x n]
  *
- * A is read through two strides, so that it may be stored either way round.  Every element is one chain of fused multiply and
- * add in the order of k, in stretches of GEMM_K: the result depends neither on the instruction set
- * nor on how rows are split over threads. */
+ * A is read through two strides, so that it may be stored either way round.  Every element is one
+ * chain of fused multiply and add in the order of k, in stretches of GEMM_K: the result depends
+ * neither on the instruction set nor on how columns are split over threads. */
 #ifndef GEMM_H
 #define GEMM_H
 #include <math.h>
@@ -25,31 +25,32 @@ typedef struct gemm_task {
     const float *a, *b;             /* A(i, l) = a[i * a_row + l * a_col]; b [k x ldb]           */
     size_t       ldc, a_row, a_col, ldb, m, n, k;
     float        sign;
-    int          b_turned;          /* b is [n x ldb] instead                                    */
 } gemm_task;
 
-/* out [GEMM_M][GEMM_N] = A tile times panel [k][GEMM_N]. */
-typedef void (*gemm_kernel)(float *out, const float *const *a, size_t a_col, const float *panel,
-                            size_t k);
+/* c [GEMM_M][GEMM_N], rows ldc apart, += sign times A tile times panel [k][GEMM_N]. */
+typedef void (*gemm_kernel)(float *c, size_t ldc, const float *const *a, size_t a_col,
+                            const float *panel, size_t k, float sign);
 
-static inline void gemm__scalar(float *out, const float *const *a, size_t a_col,
-                                const float *panel, size_t k)
+static inline void gemm__scalar(float *c, size_t ldc, const float *const *a, size_t a_col,
+                                const float *panel, size_t k, float sign)
 {
+    float out[GEMM_M * GEMM_N] = { 0 };
     size_t l, i, j;
-    memset(out, 0, GEMM_M * GEMM_N * sizeof *out);
     for (l = 0; l < k; l++)
         for (i = 0; i < GEMM_M; i++)
             for (j = 0; j < GEMM_N; j++)
                 out[i * GEMM_N + j] = fmaf(a[i][l * a_col], panel[l * GEMM_N + j],
                                            out[i * GEMM_N + j]);
+    for (i = 0; i < GEMM_M; i++)
+        for (j = 0; j < GEMM_N; j++) c[i * ldc + j] += sign * out[i * GEMM_N + j];
 }
 
 #if GEMM_X86
 __attribute__((target("avx512f")))
-static inline void gemm__avx512(float *out, const float *const *a, size_t a_col,
-                                const float *panel, size_t k)
+static inline void gemm__avx512(float *c, size_t ldc, const float *const *a, size_t a_col,
+                                const float *panel, size_t k, float sign)
 {
-    __m512 s[GEMM_M][2];
+    __m512 s[GEMM_M][2], f = _mm512_set1_ps(sign);
     size_t l, i;
 #pragma GCC unroll 8
     for (i = 0; i < GEMM_M; i++) s[i][0] = s[i][1] = _mm512_setzero_ps();
@@ -65,15 +66,19 @@ static inline void gemm__avx512(float *out, const float *const *a, size_t a_col,
     }
 #pragma GCC unroll 8
     for (i = 0; i < GEMM_M; i++) {
-        _mm512_storeu_ps(out + i * GEMM_N, s[i][0]);
-        _mm512_storeu_ps(out + i * GEMM_N + 16, s[i][1]);
+        float *x = c + i * ldc;
+        s[i][0] = _mm512_add_ps(_mm512_loadu_ps(x), _mm512_mul_ps(f, s[i][0]));
+        s[i][1] = _mm512_add_ps(_mm512_loadu_ps(x + 16), _mm512_mul_ps(f, s[i][1]));
+        _mm512_storeu_ps(x, s[i][0]);
+        _mm512_storeu_ps(x + 16, s[i][1]);
     }
 }
 
 __attribute__((target("avx2,fma")))
-static inline void gemm__avx2(float *out, const float *const *a, size_t a_col, const float *panel,
-                              size_t k)
+static inline void gemm__avx2(float *c, size_t ldc, const float *const *a, size_t a_col,
+                              const float *panel, size_t k, float sign)
 {
+    __m256 f = _mm256_set1_ps(sign);
     size_t l, i, h, half;
     for (half = 0; half < GEMM_N; half += 16)
         for (h = 0; h < GEMM_M; h += 4) {
@@ -92,8 +97,11 @@ static inline void gemm__avx2(float *out, const float *const *a, size_t a_col, c
             }
 #pragma GCC unroll 4
             for (i = 0; i < 4; i++) {
-                _mm256_storeu_ps(out + (h + i) * GEMM_N + half, s[i][0]);
-                _mm256_storeu_ps(out + (h + i) * GEMM_N + half + 8, s[i][1]);
+                float *x = c + (h + i) * ldc + half;
+                s[i][0] = _mm256_add_ps(_mm256_loadu_ps(x), _mm256_mul_ps(f, s[i][0]));
+                s[i][1] = _mm256_add_ps(_mm256_loadu_ps(x + 8), _mm256_mul_ps(f, s[i][1]));
+                _mm256_storeu_ps(x, s[i][0]);
+                _mm256_storeu_ps(x + 8, s[i][1]);
             }
         }
 }
@@ -112,14 +120,10 @@ static inline gemm_kernel gemm__choose(void)
 /* Columns j .. j + GEMM_N of B, rows l .. l + k, zeros past its end. */
 static inline void gemm__pack(float *panel, const gemm_task *t, size_t j, size_t l, size_t k)
 {
-    size_t w = t->n - j < GEMM_N ? t->n - j : GEMM_N, i, x;
+    size_t w = t->n - j < GEMM_N ? t->n - j : GEMM_N, i;
     if (w < GEMM_N) memset(panel, 0, k * GEMM_N * sizeof *panel);
-    if (!t->b_turned)
-        for (i = 0; i < k; i++)
-            memcpy(panel + i * GEMM_N, t->b + (l + i) * t->ldb + j, w * sizeof *panel);
-    else
-        for (x = 0; x < w; x++)
-            for (i = 0; i < k; i++) panel[i * GEMM_N + x] = t->b[(j + x) * t->ldb + l + i];
+    for (i = 0; i < k; i++)
+        memcpy(panel + i * GEMM_N, t->b + (l + i) * t->ldb + j, w * sizeof *panel);
 }
 
 /* The share of one of n_threads.  panel: scratch of GEMM_K * GEMM_N floats of the thread's own. */
@@ -138,10 +142,15 @@ static inline void gemm_share(const gemm_task *t, float *panel, size_t thread, s
                 size_t h = t->m - i < GEMM_M ? t->m - i : GEMM_M;
                 for (r = 0; r < GEMM_M; r++)
                     a[r] = t->a + (i + (r < h ? r : h - 1)) * t->a_row + l * t->a_col;
-                kernel(out, a, t->a_col, panel, k);
+                if (h == GEMM_M && w == GEMM_N) {
+                    kernel(t->c + i * t->ldc + at, t->ldc, a, t->a_col, panel, k, t->sign);
+                    continue;
+                }
+                memset(out, 0, sizeof out);
+                kernel(out, GEMM_N, a, t->a_col, panel, k, t->sign);
                 for (r = 0; r < h; r++) {
                     float *c = t->c + (i + r) * t->ldc + at;
-                    for (j = 0; j < w; j++) c[j] += t->sign * out[r * GEMM_N + j];
+                    for (j = 0; j < w; j++) c[j] += out[r * GEMM_N + j];
                 }
             }
         }

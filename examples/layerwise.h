@@ -17,6 +17,7 @@
 /* >>work ----------------------------------------------------------------------------------------*/
 enum { LW_Q, LW_K, LW_V, LW_O, LW_GATE, LW_UP, LW_DOWN, LW_MATS };
 enum { LW_PLAIN, LW_REAL, LW_STREAMS };
+enum { LW_ROWS = 64 };              /* queries at a time in attention                            */
 
 typedef struct lw_options {
     size_t         n_ctx, chunks;   /* tokens are n_ctx * chunks                                 */
@@ -34,6 +35,7 @@ typedef struct lw_matrix {
     const llama_linear *from;
     float *w;                       /* [rows x cols] as in the model                             */
     float *v;                       /* [rows x cols] what was stored                             */
+    float *turned[LW_STREAMS];      /* [cols x rows] w and v                                     */
     size_t rows, cols;
 } lw_matrix;
 
@@ -59,6 +61,8 @@ typedef struct lw_work {
     float *a, *b;                   /* [n_ctx x most] inputs and outputs of a chunk              */
     float *panels;                  /* of each thread for gemm                                   */
     void  *linalg;                  /* and for quant_hessian_add                                 */
+    float *heads;                   /* and for attention, heads_each                             */
+    size_t heads_each;
     void  *prepared;                /* for quant_gptq_prepare                                    */
     size_t prepared_size;
     void  *scratch;                 /* for quant_gptq_rows, of each thread                       */
@@ -89,19 +93,32 @@ static inline void lw_gemm(lw_work *w, const gemm_task *t)
     llama_pool_run(&w->c->pool, lw__gemm_job, &g);
 }
 
-/* y [n x rows] = x [n x cols] w [rows x cols]^T */
-static inline void lw_product(lw_work *w, float *y, const float *x, const float *mat, size_t n,
-                              size_t rows, size_t cols)
+/* y [n x rows] = x [n x cols] W^T with the matrix as this stream has it */
+static inline void lw_product(lw_work *w, float *y, const float *x, int stream, int mat, size_t n)
 {
+    const lw_matrix *m = &w->mat[mat];
     gemm_task t;
     memset(&t, 0, sizeof t);
-    memset(y, 0, n * rows * sizeof *y);
-    t.c = y; t.ldc = rows;
-    t.a = x; t.a_row = cols; t.a_col = 1;
-    t.b = mat; t.ldb = cols; t.b_turned = 1;
-    t.m = n; t.n = rows; t.k = cols;
+    memset(y, 0, n * m->rows * sizeof *y);
+    t.c = y; t.ldc = m->rows;
+    t.a = x; t.a_row = m->cols; t.a_col = 1;
+    t.b = m->turned[stream]; t.ldb = m->rows;
+    t.m = n; t.n = m->rows; t.k = m->cols;
     t.sign = 1;
     lw_gemm(w, &t);
+}
+
+/* Makes the turned copy of w or v; tiles, for the sake of the cache. */
+static inline void lw_turn(lw_matrix *m, int stream)
+{
+    const float *src = stream == LW_PLAIN ? m->w : m->v;
+    float *dst = m->turned[stream];
+    size_t i0, j0, i, j;
+    for (i0 = 0; i0 < m->rows; i0 += 16)
+        for (j0 = 0; j0 < m->cols; j0 += 16)
+            for (i = i0; i < i0 + 16 && i < m->rows; i++)
+                for (j = j0; j < j0 + 16 && j < m->cols; j++)
+                    dst[j * m->rows + i] = src[i * m->cols + j];
 }
 
 struct lw__hessian { float *h; const float *x, *y; size_t tokens, cols; uint8_t *scratch; };
@@ -188,10 +205,58 @@ static inline void lw_norm(lw_work *w, float *h, int stream, size_t chunk, const
     llama_pool_run(&w->c->pool, lw__norm_job, &j);
 }
 
-/* The matrix as this stream has it. */
-static inline const float *lw_weights(const lw_work *w, int stream, int mat)
+/* Probabilities in s [n][ld]: row r, the query t0 + r, sees keys first .. t0 + r. */
+static inline void lw__softmax(float *s, size_t ld, size_t n, size_t t0, size_t keys, float scale,
+                               size_t window)
 {
-    return stream == LW_PLAIN ? w->mat[mat].w : w->mat[mat].v;
+    size_t r, j;
+    for (r = 0; r < n; r++, s += ld) {
+        size_t end = t0 + r + 1, first = window && end > window ? end - window : 0;
+        float most = -INFINITY, inv;
+        double sum = 0;
+        for (j = first; j < end; j++) most = s[j] > most ? s[j] : most;
+        for (j = first; j < end; j++) {
+            s[j] = expf(scale * (s[j] - most));
+            sum += (double)s[j];
+        }
+        inv = (float)(1 / sum);
+        for (j = 0; j < keys; j++) s[j] = j < first || j >= end ? 0 : s[j] * inv;
+    }
+}
+
+/* Attention of whole chunks as products, a head for a thread at a time: out c->h. */
+static inline void lw__heads_job(void *arg, size_t thread, size_t n_threads)
+{
+    llama__step *st = (llama__step *)arg;
+    llama_context *c = st->c;
+    lw_work *w = (lw_work *)c->user;
+    const llama_hparams *h = &c->model->hp;
+    size_t d = h->head_dim, n = st->n, head, t0, i, j, q = h->n_head * d;
+    float *s = w->heads + thread * w->heads_each, *kt = s + LW_ROWS * n, *v = kt + n * d;
+    float *panel = w->panels + thread * GEMM_K * GEMM_N;
+    gemm_task t;
+    memset(&t, 0, sizeof t);
+    t.sign = 1;
+    for (head = thread; head < h->n_head; head += n_threads) {
+        size_t at = head / (h->n_head / h->n_head_kv) * c->n_ctx * d;
+        quant_to_f32(QUANT_F16, v, c->k + at, n, d);
+        for (i = 0; i < n; i++) for (j = 0; j < d; j++) kt[j * n + i] = v[i * d + j];
+        quant_to_f32(QUANT_F16, v, c->v + at, n, d);
+        for (t0 = 0; t0 < n; t0 += LW_ROWS) {
+            size_t rows = n - t0 < LW_ROWS ? n - t0 : LW_ROWS, keys = t0 + rows;
+            memset(s, 0, LW_ROWS * n * sizeof *s);
+            t.c = s; t.ldc = n; t.m = rows; t.n = keys; t.k = d;
+            t.a = c->q + t0 * q + head * d; t.a_row = q; t.a_col = 1;
+            t.b = kt; t.ldb = n;
+            gemm_share(&t, panel, 0, 1);
+            lw__softmax(s, n, rows, t0, keys, h->attn_scale, st->layer->windowed ? h->window : 0);
+            for (i = 0; i < rows; i++) memset(c->h + (t0 + i) * q + head * d, 0, d * sizeof *s);
+            t.c = c->h + t0 * q + head * d; t.ldc = q; t.n = d; t.k = keys;
+            t.a = s; t.a_row = n;
+            t.b = v; t.ldb = d;
+            gemm_share(&t, panel, 0, 1);
+        }
+    }
 }
 
 /* The inputs of o: attention over one chunk. */
@@ -200,7 +265,7 @@ static inline void lw_attention(lw_work *w, int stream, size_t chunk, size_t lay
     const llama_hparams *h = &w->m->hp;
     llama_context *c = w->c;
     llama__step s;
-    size_t n = w->o->n_ctx, q = h->n_head * h->head_dim, kv = h->n_head_kv * h->head_dim;
+    size_t n = w->o->n_ctx, q = h->n_head * h->head_dim;
     memset(&s, 0, sizeof s);
     s.c = c;
     s.n = n;
@@ -208,11 +273,11 @@ static inline void lw_attention(lw_work *w, int stream, size_t chunk, size_t lay
     s.layer_index = 0;              /* the cache has room for one layer's keys only              */
     c->n_past = 0;
     lw_norm(w, c->h, stream, chunk, s.layer->attn_norm);
-    lw_product(w, c->q, c->h, lw_weights(w, stream, LW_Q), n, q, w->e);
-    lw_product(w, c->kn, c->h, lw_weights(w, stream, LW_K), n, kv, w->e);
-    lw_product(w, c->vn, c->h, lw_weights(w, stream, LW_V), n, kv, w->e);
+    lw_product(w, c->q, c->h, stream, LW_Q, n);
+    lw_product(w, c->kn, c->h, stream, LW_K, n);
+    lw_product(w, c->vn, c->h, stream, LW_V, n);
     llama_pool_run(&c->pool, llama__heads, &s);
-    llama_pool_run(&c->pool, llama__attention, &s);
+    llama_pool_run(&c->pool, lw__heads_job, &s);
     memcpy(w->mid[stream] + chunk * n * w->width, c->h, n * q * sizeof *c->h);
 }
 
@@ -227,26 +292,34 @@ static inline void lw_forward(lw_work *w, int stream, size_t chunk, size_t layer
     s.n = n;
     s.layer = &w->m->layers[layer];
     lw_norm(w, c->h, stream, chunk, s.layer->ffn_norm);
-    lw_product(w, c->gate, c->h, lw_weights(w, stream, LW_GATE), n, ff, w->e);
-    lw_product(w, c->up, c->h, lw_weights(w, stream, LW_UP), n, ff, w->e);
+    lw_product(w, c->gate, c->h, stream, LW_GATE, n);
+    lw_product(w, c->up, c->h, stream, LW_UP, n);
     llama_pool_run(&c->pool, llama__activate, &s);
     memcpy(w->mid[stream] + chunk * n * w->width, c->gate, n * ff * sizeof *c->gate);
 }
 
-/* x += what o or down make of the middle states. */
-static inline void lw_residual(lw_work *w, int stream, size_t chunk, size_t layer, int mat)
+/* x += y [n_ctx x e], the product of o or down, with what the model does to it before. */
+static inline void lw_add(lw_work *w, int stream, size_t chunk, size_t layer, int mat, float *y)
 {
     const llama_layer *l = &w->m->layers[layer];
-    size_t n = w->o->n_ctx, t, i, e = w->e, cols = w->mat[mat].cols;
+    size_t n = w->o->n_ctx, t, i, e = w->e;
     const float *bias = mat == LW_O ? l->o.bias : l->down.bias;
     const float *post = mat == LW_O ? l->attn_post : l->ffn_post;
-    lw_product(w, w->b, w->mid[stream] + chunk * n * w->width, lw_weights(w, stream, mat), n, e,
-               cols);
-    for (t = 0; t < n; t++) {
-        float *x = w->x[stream] + (chunk * n + t) * e, *y = w->b + t * e;
+    for (t = 0; t < n; t++, y += e) {
+        float *x = w->x[stream] + (chunk * n + t) * e;
         if (bias) for (i = 0; i < e; i++) y[i] += bias[i];
         if (post) llama__rms(y, y, post, e, w->m->hp.eps);
         for (i = 0; i < e; i++) x[i] += y[i];
+    }
+}
+
+/* The real stream goes on past o or down. */
+static inline void lw_residual(lw_work *w, size_t layer, int mat)
+{
+    size_t n = w->o->n_ctx, chunk;
+    for (chunk = 0; chunk < w->o->chunks; chunk++) {
+        lw_product(w, w->b, w->mid[LW_REAL] + chunk * n * w->width, LW_REAL, mat, n);
+        lw_add(w, LW_REAL, chunk, layer, mat, w->b);
     }
 }
 
@@ -271,28 +344,25 @@ static inline void lw_capture_norm(lw_work *w, const float *norm)
 }
 
 /* o and down: H of the middle states, and cross [e x cols] = (what the outputs should be)^T X.
- * The plain stream is already past the matrix. */
+ * The plain stream goes on past the matrix. */
 static inline void lw_capture_mid(lw_work *w, size_t layer, int mat)
 {
     const llama_layer *l = &w->m->layers[layer];
-    const float *bias = mat == LW_O ? l->o.bias : l->down.bias;
-    size_t e = w->e, n = w->o->n_ctx, cols = w->mat[mat].cols, chunk, t, i;
+    size_t e = w->e, n = w->o->n_ctx, cols = w->mat[mat].cols, chunk, i;
     int post = (mat == LW_O ? l->attn_post : l->ffn_post) != NULL;
     memset(w->h, 0, cols * cols * sizeof *w->h);
     memset(w->cross, 0, e * cols * sizeof *w->cross);
     for (chunk = 0; chunk < w->o->chunks; chunk++) {
         const float *mid = w->mid[LW_REAL] + chunk * n * w->width;
+        const float *plain = w->x[LW_PLAIN] + chunk * n * e, *real = w->x[LW_REAL] + chunk * n * e;
         lw_hessian(w, w->h, mid, NULL, n, cols);
         if (w->o->shift <= 0) continue;
-        lw_product(w, w->b, w->mid[LW_PLAIN] + chunk * n * w->width, w->mat[mat].w, n, e, cols);
-        for (t = 0; t < n && !post; t++)        /* the states before this matrix: how far apart  */
-            for (i = 0; i < e; i++) {
-                size_t at = (chunk * n + t) * e + i;
-                w->b[t * e + i] += w->o->residual * (w->x[LW_PLAIN][at] - w->x[LW_REAL][at]);
-            }
-        lw_outer(w, w->cross, w->b, mid, n, e, cols, 1);
+        lw_product(w, w->b, w->mid[LW_PLAIN] + chunk * n * w->width, LW_PLAIN, mat, n);
+        for (i = 0; i < n * e; i++)             /* the states before this matrix: how far apart  */
+            w->a[i] = w->b[i] + (post ? 0 : w->o->residual * (plain[i] - real[i]));
+        lw_outer(w, w->cross, w->a, mid, n, e, cols, 1);
+        lw_add(w, LW_PLAIN, chunk, layer, mat, w->b);
     }
-    (void)bias;
 }
 
 /* >>matrices ------------------------------------------------------------------------------------*/
@@ -380,6 +450,7 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
                     w->o->integers.bits ? "int" : quant_type_name(t->type), x->rows, x->cols, sum,
                     (double)g->damp, (unsigned)g->raised, g->dead);
         w->n_done++;
+        lw_turn(x, LW_REAL);
         r = lw_save(w, t);
         snprintf(name + strlen(name), sizeof name - strlen(name), " loss %.3g", sum);
         llama_progress(w->n_done, w->n_mats, w->since, name);
@@ -416,6 +487,7 @@ static inline int lw_group(lw_work *w, const int *mats, size_t n, int mid)
             if (quant_to_f32(done->type, x->v, done->data, x->rows, x->cols) != QUANT_OK) r = -1;
             if (done->type == QUANT_NVFP4)
                 for (k = 0; k < x->rows * x->cols; k++) x->v[k] *= done->scale;
+            lw_turn(x, LW_REAL);
             continue;
         }
         if (grid.bits && cols % (grid.group ? grid.group : 1)) grid.group = 32;
@@ -468,6 +540,7 @@ static inline int lw_load(lw_work *w, size_t layer)
         if (!data || quant_to_f32(l->tensor->type, x->w, data, x->rows, x->cols) != QUANT_OK)
             return llama_fail(w->err, "a matrix cannot be read");
         if (l->m.scale != 1) for (k = 0; k < x->rows * x->cols; k++) x->w[k] *= l->m.scale;
+        lw_turn(x, LW_PLAIN);
     }
     return 0;
 }
@@ -486,16 +559,14 @@ static inline int lw_block(lw_work *w, size_t layer)
         for (s = first; s < LW_STREAMS; s++) lw_attention(w, s, chunk, layer);
     lw_capture_mid(w, layer, LW_O);
     if (lw_group(w, o, 1, 1)) return -1;
-    for (chunk = 0; chunk < w->o->chunks; chunk++)
-        for (s = first; s < LW_STREAMS; s++) lw_residual(w, s, chunk, layer, LW_O);
+    lw_residual(w, layer, LW_O);
     lw_capture_norm(w, l->ffn_norm);
     if (lw_group(w, gu, 2, 0)) return -1;
     for (chunk = 0; chunk < w->o->chunks; chunk++)
         for (s = first; s < LW_STREAMS; s++) lw_forward(w, s, chunk, layer);
     lw_capture_mid(w, layer, LW_DOWN);
     if (lw_group(w, down, 1, 1)) return -1;
-    for (chunk = 0; chunk < w->o->chunks && layer + 1 < w->m->hp.n_layer; chunk++)
-        for (s = first; s < LW_STREAMS; s++) lw_residual(w, s, chunk, layer, LW_DOWN);
+    if (layer + 1 < w->m->hp.n_layer) lw_residual(w, layer, LW_DOWN);
     return 0;
 }
 
@@ -792,7 +863,10 @@ static inline int lw_reserve(lw_work *w)
                       llama_layer_matrix(&w->m->layers[0], k)->m.cols;
         w->mat[k].w = (float *)llama_alloc(a, size, 4);
         w->mat[k].v = (float *)llama_alloc(a, size, 4);
-        if (!w->mat[k].w || !w->mat[k].v) return -1;
+        w->mat[k].turned[LW_PLAIN] = (float *)llama_alloc(a, size, 4);
+        w->mat[k].turned[LW_REAL] = (float *)llama_alloc(a, size, 4);
+        if (!w->mat[k].w || !w->mat[k].v || !w->mat[k].turned[LW_PLAIN] ||
+            !w->mat[k].turned[LW_REAL]) return -1;
     }
     w->h = (float *)llama_alloc(a, cols * cols, 4);
     w->cross = (float *)llama_alloc(a, cols * cols, 4);
@@ -800,6 +874,8 @@ static inline int lw_reserve(lw_work *w)
     w->a = (float *)llama_alloc(a, n * cols, 4);
     w->b = (float *)llama_alloc(a, n * cols, 4);
     w->panels = (float *)llama_alloc(a, w->c->pool.n * GEMM_K * GEMM_N, 4);
+    w->heads_each = LW_ROWS * n + 2 * n * h->head_dim;
+    w->heads = (float *)llama_alloc(a, w->c->pool.n * w->heads_each, 4);
     w->linalg = llama_alloc(a, w->c->pool.n, quant_linalg_scratch_size());
     w->done = (lw_tensor *)llama_alloc(a, w->n_mats + 1, sizeof *w->done);
     for (i = 0; i < lw_the_plan.n + 1; i++) {   /* sizes depend on the grid                       */
@@ -819,8 +895,8 @@ static inline int lw_reserve(lw_work *w)
     w->scratch_each = (w->scratch_each + 63) / 64 * 64;
     w->prepared = llama_alloc(a, w->prepared_size, 1);
     w->scratch = llama_alloc(a, w->scratch_each * w->c->pool.n, 1);
-    return w->linalg && w->h && w->cross && w->e_rows && w->a && w->b && w->panels && w->done && w->prepared &&
-           w->scratch ? 0 : -1;
+    return w->linalg && w->h && w->cross && w->e_rows && w->a && w->b && w->panels && w->done &&
+           w->prepared && w->scratch && w->heads ? 0 : -1;
 }
 
 /* Angles of the positions, which are the same for every chunk. */
@@ -849,6 +925,7 @@ static inline int lw_run(lw_work *w, llama_model *m, llama_context *c, const lla
     w->o = o;
     w->m = m;
     w->c = c;
+    c->user = w;
     w->since = llama_seconds();
     if (part) { memcpy(part, path, n); memcpy(part + n, ".part", 6); }
     if (!part || lw_plan_init(&lw_the_plan, m, o) || lw_reserve(w))
