@@ -903,7 +903,7 @@ enum {                              /* quant_cuda_matrix.zero: what a nibble q s
     QUANT_CUDA_OFFSET               /* scale q + offset                                          */
 };
 
-/* Made by quant_cuda_matrix_init; only `data` and `factor` are the caller's to change. */
+/* Made by quant_cuda_matrix_init; only `data`, `bias` and `factor` are the caller's to change. */
 typedef struct quant_cuda_matrix {
     uint32_t    zero;               /* QUANT_CUDA_SYMMETRIC ...                                  */
     uint32_t    group;              /* 32, 64 or 128; 0: the whole column                        */
@@ -912,6 +912,8 @@ typedef struct quant_cuda_matrix {
     float       factor;             /* of all weights                                            */
     const void *data;               /* borrowed: the packed form in device memory, aligned to
                                        256 (as cudaMalloc gives); NULL after _init             */
+    const void *bias;               /* borrowed: [rows] in device memory, the type of y, aligned
+                                       to 16, added to every token; NULL (after _init): none   */
 } quant_cuda_matrix;
 
 enum {                              /* quant_cuda_device.flags                                   */
@@ -930,6 +932,7 @@ typedef struct quant_cuda_device {
     uint32_t shared;                /* bytes of shared memory that one block can have            */
     uint32_t flags;                 /* QUANT_CUDA_OVERLAP ...; 0 after the query                 */
     size_t   l2, memory;            /* bytes of second-level cache and of device memory          */
+    void    *tensor_map;            /* the driver's cuTensorMapEncodeTiled; NULL: no Hopper path */
 } quant_cuda_device;
 
 /* Describes the calling thread's current CUDA device.  E_NOT_FOUND: there is no device or no

@@ -13,11 +13,10 @@
  *    mma.m16n8k16, W as the A operand (16 rows x 16 columns).  g = l / 4, t = l % 4:
  *      word 2 m + s (m, s = 0, 1), nibble pair j = 0..3 at bits 4 j (low) and 4 j + 16 (high):
  *        row    16 m + g + 8 (j & 1)
- *        column  8 t + 4 s + 2 (j >> 1)     and the next one in the high half
+ *        column 16 s + 2 t + 8 (j >> 1)     and the next one in the high half
  *    so register a[j] of the instruction is (word >> 4 j) & 0x000f000f, made a half float or a
- *    bfloat16 by or-ing an exponent or by nothing at all (see `raw`).  Inside a tile the columns
- *    are permuted such that the matching B operands of lane l (token g) are x[8 t .. 8 t + 7],
- *    16 contiguous bytes: x needs no shuffle and no ldmatrix.
+ *    bfloat16 by or-ing an exponent or by nothing at all (see `policy`).  wgmma.m64nNk16 wants the
+ *    same operand: four warps with a tile each, m = 0 or 1, have its 64 rows.
  *
  *    Records follow the tiles, [row tile][group]: fp16 scales [8][4], entry [g][i] of row g + 8 i;
  *    then ZERO_POINT: bytes [8][4];  OFFSET: fp16 offsets [8][4].  64, 96 or 128 bytes.
@@ -38,6 +37,7 @@
 #endif
 #include "quant.h"
 
+#include <cuda.h>               /* types only: the driver is not linked */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -67,7 +67,7 @@ static size_t records(const quant_cuda_matrix *w)
 /* All that a kernel needs, passed by value. */
 struct quant__job {
     const uint8_t *tiles, *recs;    /* the packed form                                           */
-    const void *x;
+    const void *x, *bias;           /* bias: [row], the type of y; NULL: none                    */
     void *y;
     float *part;                    /* [block][split][token][row] of the workspace               */
     unsigned *count;                /* [block]                                                   */
@@ -107,6 +107,17 @@ static __device__ __forceinline__ uint4 load_shared16(uint32_t a)
     uint4 v;
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(a));
+    return v;
+}
+/* Four 8 x 8 matrices of half floats whose rows lie at the addresses of lanes 0-7, 8-15, ...: lane
+ * l gets elements 2 (l % 4) and the next one of row l / 4 of each. */
+static __device__ __forceinline__ uint4 load_matrices(uint32_t a)
+{
+    uint4 v = {0, 0, 0, 0};
+#if __CUDA_ARCH__ >= 750
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(a));
+#endif
     return v;
 }
 static __device__ __forceinline__ uint2 load_shared8(uint32_t a)
@@ -245,6 +256,17 @@ template <int BF> static __device__ __forceinline__ void store_pair(void *y, siz
     }
 }
 
+/* factor v + bias, for two rows of y */
+template <int BF>
+static __device__ __forceinline__ float2 scaled(const quant__job &j, float2 v, float factor,
+                                                uint32_t row)
+{
+    float2 b = {0, 0};
+    if (j.bias && row < j.rows) b = make_float2(load_act<BF>(j.bias, row),
+                                                load_act<BF>(j.bias, row + 1));
+    return make_float2(fmaf(v.x, factor, b.x), fmaf(v.y, factor, b.y));
+}
+
 /* How the tensor-core kernel treats the scales, by the number of 8-token tiles NT.
  *   Up to 4 tiles: q - zero is formed exactly, in half floats or bfloat16, before the product; sums
  *     of a group are multiplied by their scale in fp32.
@@ -370,7 +392,7 @@ static __device__ __forceinline__ void unit(float (&total)[2][NT][4], uint32_t w
         }
 #pragma unroll
         for (int n = 0; n < NT; n++) {
-            const uint4 b = load_shared16(xs + (x_piece ^ (uint32_t)(k * 64)) + n * 2048);
+            const uint4 b = load_matrices(xs + (x_piece ^ (uint32_t)(k * 64)) + n * 2048);
 #pragma unroll
             for (int m = 0; m < 2; m++)
                 mma<BF>(P::in_weights ? total[m][n] : acc[m][n], a[m][0], b.x, b.y);
@@ -425,8 +447,7 @@ static __device__ __forceinline__ void finish(const quant__job &j, float (&total
             v.y += a.y;
         }
         if (j.splits == 1) {
-            v.x *= factor;
-            v.y *= factor;
+            v = scaled<BF>(j, v, factor, row0 + r);
             if (row0 + r < j.rows) store_pair<BF>(j.y, (token0 + token) * j.ldy + row0 + r, v);
         } else if (j.cluster) *(float2 *)p = v;
         else *(float2 *)(mine + split * tile + token * n_rows + r) = v;
@@ -461,8 +482,7 @@ static __device__ __forceinline__ void finish(const quant__job &j, float (&total
             v.x += a.x;
             v.y += a.y;
         }
-        v.x *= factor;
-        v.y *= factor;
+        v = scaled<BF>(j, v, factor, row0 + r);
         if (row0 + r < j.rows) store_pair<BF>(j.y, (token0 + token) * j.ldy + row0 + r, v);
     }
     if (j.cluster) cluster_barrier();   /* nobody leaves while its memory is being read        */
@@ -504,11 +524,10 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
     uint32_t w_unit = u0, x_unit = u0;
     const uint32_t full = j.kt / Q_UNIT;        /* units before the last one, if that is cut   */
 
-    /* Activations in shared memory: [token][16 pieces]; piece p of an odd token is stored at
-     * p ^ 4, so that the eight lanes of a quarter warp read all 32 banks.  This lane copies piece
-     * p of tokens x_token, x_token + 2 wr, ... */
+    /* Activations in shared memory: [token][16 pieces]; piece p is stored at p ^ (token & 7), so
+     * that one piece of eight tokens lies in all 32 banks.  This lane copies piece p of tokens
+     * x_token, x_token + 2 wr, ... */
     const uint32_t x_token = (wr * 32 + lane) >> 4, p = lane & 15;
-    const uint32_t x_dst = x_at + x_token * 256 + (p ^ (x_token & 1) << 2) * 16;
     const uint8_t *x_src = (const uint8_t *)j.x
         + ((size_t)(token0 + x_token) * j.ldx + (size_t)u0 * 128) * 2 + p * 16;
     const size_t x_step = (size_t)j.wr * 2 * j.ldx * 2;
@@ -535,11 +554,10 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
     auto copy_x = [&](uint32_t stage) {
         const bool valid = x_unit * Q_UNIT + (p >> 2) < j.kt;
         const uint8_t *src = x_src;
-        uint32_t dst = stage + x_dst;
+        const uint32_t dst = stage + x_at;
         for (uint32_t token = x_token; token < mt; token += j.wr * 2) {
-            copy16_if(dst, src, valid);
+            copy16_if(dst + token * 256 + ((p ^ (token & 7)) << 4), src, valid);
             src += x_step;
-            dst += j.wr * 512;
         }
         x_src += (size_t)j.wk * 256;
         x_unit += j.wk;
@@ -555,8 +573,8 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
 
     /* Columns of the product are independent: what is read for tokens beyond the last one does not
      * matter, if only it is inside our memory. */
-    const uint32_t my_token = NT == 1 ? min(lane >> 2, mt - 1) : lane >> 2;
-    const uint32_t x_piece = my_token * 256 + ((my_token & 1) << 2 ^ (lane & 3)) * 16;
+    const uint32_t my_token = NT == 1 ? min(lane & 7, mt - 1) : lane & 7;
+    const uint32_t x_piece = my_token * 256 + ((lane >> 3 ^ my_token) & 7) * 16;
     float total[2][NT][4] = {};
     uint32_t use = ring, fill = ring + (ST - 1) * stage_bytes;
     const uint32_t end = ring + ST * stage_bytes;
@@ -602,7 +620,8 @@ __global__ void __launch_bounds__(128) quant__plain_kernel(const __grid_constant
             float x[8], dot[4] = {0, 0, 0, 0}, sum_x = 0;
 #pragma unroll
             for (int i = 0; i < 8; i++) {
-                x[i] = load_act<BF>(j.x, token * j.ldx + k * 32 + t * 8 + i);
+                x[i] = load_act<BF>(j.x, token * j.ldx + k * 32 + (i >> 2) * 16
+                                         + (i >> 1 & 1) * 8 + t * 2 + (i & 1));
                 sum_x += x[i];
             }
 #pragma unroll
@@ -634,12 +653,574 @@ __global__ void __launch_bounds__(128) quant__plain_kernel(const __grid_constant
             float2 v;
             v.x = part[0][row] + part[1][row] + part[2][row] + part[3][row];
             v.y = part[0][row + 1] + part[1][row + 1] + part[2][row + 1] + part[3][row + 1];
-            v.x *= j.factor;
-            v.y *= j.factor;
+            v = scaled<BF>(j, v, j.factor, row_tile * 32 + row);
             store_pair<BF>(j.y, token * j.ldy + row_tile * 32 + row, v);
         }
         __syncthreads();
     }
+}
+
+/* ---- Hopper: wgmma, the weights as its register operand --------------------------------------*/
+/* A block is 8 consumer warps and one that copies.  It has R = 128 MT rows (MT = 1 or 2) and T
+ * tokens: warpgroup v's four warps have the 32-row tiles 4 v .. 4 v + 3, both halves (MT = 2), or
+ * half v of tiles 0..3 (MT = 1); a half, 16 rows x 4 warps, is one wgmma.m64nTk16.  A stage of the
+ * ring is 128 columns: activations [2][T][64] as the tensor copy engine swizzles them (128 bytes a
+ * row), the tiles [R / 32][4], the records [R / 32][..].  full[]: bytes have arrived; empty[]: the
+ * consumers are done.
+ *   Which columns of which tile a block takes, see wide_walk: whole tiles in turn, the ring running
+ * on; then an equal share, to the unit, of the tiles that do not go round.  A tile that several
+ * blocks share is added up by the last of them, in their order, from the workspace.  Small products
+ * are split evenly instead: blocks of a cluster add up through distributed shared memory. */
+struct quant__wide_job {
+    CUtensorMap x_map;              /* columns, tokens; boxes of 64 x T                          */
+    CUtensorMap tile_map, rec_map;  /* 8 bytes, row tiles; boxes of a unit x R / 32              */
+    quant__job j;
+    uint32_t stages, stage_bytes;   /* of the ring                                               */
+    uint32_t row_blocks, tiles;     /* tiles: row_blocks times token tiles                       */
+    uint32_t whole;                 /* the first tiles, which are not shared                     */
+    uint32_t zero;                  /* quant_cuda_matrix.zero                                    */
+};
+
+enum {
+    W_CONSUMERS = 8,                /* warps                                                     */
+    W_GROUP = 16                    /* row blocks that are done for all tokens before the next   */
+};
+static constexpr uint32_t W_MAX_STAGES = 16;
+
+/* Blocks of a multiprocessor that the registers should allow, and threads of a block.  Alone, a
+ * block has three whole warpgroups and moves registers from the copying one to the others: a
+ * quarter of the multiprocessor has 512 for each lane, 232 + 232 + 40.  Of two blocks, each has one
+ * warp that copies and 96 registers. */
+static __host__ __device__ constexpr int wide_blocks(int t, int mt)
+{
+    return mt == 1 ? (t <= 64 ? 2 : 1) : t <= 32 ? 2 : 1;
+}
+static __host__ __device__ constexpr int wide_threads(int t, int mt)
+{
+    return W_CONSUMERS * 32 + (wide_blocks(t, mt) == 1 ? 128 : 32);
+}
+
+static __device__ __forceinline__ void barrier_init(uint32_t bar, uint32_t count)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(bar), "r"(count) : "memory");
+#endif
+}
+static __device__ __forceinline__ void barrier_expect(uint32_t bar, uint32_t bytes)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(bar), "r"(bytes)
+                 : "memory");
+#endif
+}
+static __device__ __forceinline__ void barrier_arrive(uint32_t bar)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(bar) : "memory");
+#endif
+}
+static __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parity)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{\n\t.reg .pred p;\n"
+                 "again:\n\t"
+                 "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n\t"
+                 "@!p bra again;\n\t}" :: "r"(bar), "r"(parity) : "memory");
+#endif
+}
+/* Copies a box of a tensor, from (col, row) on; its bytes count at the barrier.  What lies outside
+ * the tensor becomes 0. */
+static __device__ __forceinline__ void tensor_copy(uint32_t dst, const CUtensorMap *map,
+                                                   uint32_t col, uint32_t row, uint32_t bar)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3}], [%4];"
+                 :: "r"(dst), "l"(map), "r"(col), "r"(row), "r"(bar) : "memory");
+#endif
+}
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+static __device__ __forceinline__ void wgmma_fence()
+{
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+static __device__ __forceinline__ void wgmma_commit()
+{
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int N> static __device__ __forceinline__ void wgmma_wait()
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(N) : "memory");
+}
+
+/* Operand lists of the instruction, eight accumulators at a time */
+#define W_R(a, b, c, d, e, f, g, h) "%" #a ",%" #b ",%" #c ",%" #d ",%" #e ",%" #f ",%" #g ",%" #h
+#define W_R0 W_R(0, 1, 2, 3, 4, 5, 6, 7)
+#define W_R1 W_R0 "," W_R(8, 9, 10, 11, 12, 13, 14, 15)
+#define W_R2 W_R1 "," W_R(16, 17, 18, 19, 20, 21, 22, 23)
+#define W_R3 W_R2 "," W_R(24, 25, 26, 27, 28, 29, 30, 31)
+#define W_R4 W_R3 "," W_R(32, 33, 34, 35, 36, 37, 38, 39)
+#define W_R5 W_R4 "," W_R(40, 41, 42, 43, 44, 45, 46, 47)
+#define W_R6 W_R5 "," W_R(48, 49, 50, 51, 52, 53, 54, 55)
+#define W_R7 W_R6 "," W_R(56, 57, 58, 59, 60, 61, 62, 63)
+#define W_R11 W_R7 "," W_R(64, 65, 66, 67, 68, 69, 70, 71) "," \
+    W_R(72, 73, 74, 75, 76, 77, 78, 79) "," W_R(80, 81, 82, 83, 84, 85, 86, 87) "," \
+    W_R(88, 89, 90, 91, 92, 93, 94, 95)
+#define W_R15 W_R11 "," W_R(96, 97, 98, 99, 100, 101, 102, 103) "," \
+    W_R(104, 105, 106, 107, 108, 109, 110, 111) "," \
+    W_R(112, 113, 114, 115, 116, 117, 118, 119) "," \
+    W_R(120, 121, 122, 123, 124, 125, 126, 127)
+#define W_D(i) "+f"(d[8 * i]), "+f"(d[8 * i + 1]), "+f"(d[8 * i + 2]), "+f"(d[8 * i + 3]), \
+    "+f"(d[8 * i + 4]), "+f"(d[8 * i + 5]), "+f"(d[8 * i + 6]), "+f"(d[8 * i + 7])
+#define W_D1 W_D(0), W_D(1)
+#define W_D3 W_D1, W_D(2), W_D(3)
+#define W_D5 W_D3, W_D(4), W_D(5)
+#define W_D7 W_D5, W_D(6), W_D(7)
+#define W_D11 W_D7, W_D(8), W_D(9), W_D(10), W_D(11)
+#define W_D15 W_D11, W_D(12), W_D(13), W_D(14), W_D(15)
+#define W_ASM(N, TYPE, REGS, IN, ...) \
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t" \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" REGS "}, " \
+                 IN ", p, 1, 1, 0;\n\t}" : __VA_ARGS__ \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(desc))
+#define W_CASE(N, REGS, IN, ...) \
+    if constexpr (T == N && BF) W_ASM(N, "bf16", REGS, IN, __VA_ARGS__); \
+    if constexpr (T == N && !BF) W_ASM(N, "f16", REGS, IN, __VA_ARGS__)
+
+/* d += A B: 64 rows x T tokens x 16 columns; lane l of warp w has rows 16 w + l / 4 (+ 8) and of
+ * every eight tokens 2 (l % 4) and the next one: d[4 n + 2 (row half) + (token & 1)]. */
+template <int BF, int T>
+static __device__ __forceinline__ void wgmma(float (&d)[T / 2], const uint32_t (&a)[4],
+                                             uint64_t desc)
+{
+    W_CASE(16, W_R0, "{%8,%9,%10,%11}, %12", W_D(0));
+    W_CASE(32, W_R1, "{%16,%17,%18,%19}, %20", W_D1);
+    W_CASE(48, W_R2, "{%24,%25,%26,%27}, %28", W_D1, W_D(2));
+    W_CASE(64, W_R3, "{%32,%33,%34,%35}, %36", W_D3);
+    W_CASE(96, W_R5, "{%48,%49,%50,%51}, %52", W_D5);
+    W_CASE(128, W_R7, "{%64,%65,%66,%67}, %68", W_D7);
+    W_CASE(192, W_R11, "{%96,%97,%98,%99}, %100", W_D11);
+    W_CASE(256, W_R15, "{%128,%129,%130,%131}, %132", W_D15);
+}
+
+/* Scale, zero point and offset of a lane's 2 MT rows, each twice in a register as half floats, in
+ * the form that w = (nibble - z) s + o wants; see `nibbles`: odd rows are 16 times too large. */
+template <int MT> struct wide_scales { uint32_t s[2 * MT], z[2 * MT], o[2 * MT]; };
+
+template <int MT>
+static __device__ __forceinline__ void wide_load_scales(wide_scales<MT> &r, uint32_t rec, int g,
+                                                        uint32_t half, uint32_t zero)
+{
+    uint32_t s[2] = {0, 0}, o[2] = {0, 0}, z = zero == QUANT_CUDA_OFFSET ? 0 : 0x08080808u;
+    if (MT == 2) {
+        uint2 v = load_shared8(rec + g * 8);
+        s[0] = v.x;
+        s[1] = v.y;
+    } else s[0] = load_shared4(rec + g * 8 + half * 4);
+    if (zero == QUANT_CUDA_ZERO_POINT) z = load_shared4(rec + 64 + g * 4);
+    if (zero == QUANT_CUDA_OFFSET) {
+        o[0] = load_shared4(rec + 64 + g * 8 + (MT == 2 ? 0 : half * 4));
+        if (MT == 2) o[1] = load_shared4(rec + 64 + g * 8 + 4);
+    }
+    if (MT == 1 && half) z >>= 16;
+#pragma unroll
+    for (int i = 0; i < 2 * MT; i++) {
+        uint32_t zi = z >> 8 * i & 0xff;
+        r.s[i] = __byte_perm(s[i >> 1], 0, i & 1 ? 0x3232 : 0x1010);
+        r.o[i] = __byte_perm(o[i >> 1], 0, i & 1 ? 0x3232 : 0x1010);
+        if (i & 1) r.s[i] = half2_mul(r.s[i], 0x2c002c00u);             /* 1 / 16              */
+        r.z[i] = (0x6400u + (i & 1 ? zi * 16 : zi)) * 0x10001u;
+    }
+}
+
+/* The A operand of 16 rows x 16 columns from one word; i: its first row in r */
+template <int BF, int MT>
+static __device__ __forceinline__ void wide_weights(uint32_t (&a)[4], uint32_t w,
+                                                    const wide_scales<MT> &r, int i)
+{
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        const uint32_t v = k & 2 ? w >> 8 : w;
+        const int row = i + (k & 1);
+        a[k] = k & 1 ? nibbles<0x00f000f0u>(v, 0x64006400u) : nibbles<0x000f000fu>(v, 0x64006400u);
+        a[k] = half2_fma(half2_sub(a[k], r.z[row]), r.s[row], r.o[row]);
+        if (BF) {
+            __half2 h = *(__half2 *)&a[k];
+            __nv_bfloat162 b = __floats2bfloat162_rn(__low2float(h), __high2float(h));
+            a[k] = *(uint32_t *)&b;
+        }
+    }
+}
+
+/* A walk over the stages of the ring; the barrier's parity to wait for */
+struct wide_cursor { uint32_t stage, parity; };
+
+static __device__ __forceinline__ void wide_next(wide_cursor &c, uint32_t stages)
+{
+    if (++c.stage == stages) {
+        c.stage = 0;
+        c.parity ^= 1;
+    }
+}
+
+/* Row block and token tile of a tile; neighbours share activations, groups of them share weights */
+static __device__ __forceinline__ uint2 wide_place(const quant__wide_job &w, uint32_t tile)
+{
+    const uint32_t token_tiles = w.tiles / w.row_blocks, in_group = W_GROUP * token_tiles;
+    const uint32_t first = tile / in_group * W_GROUP, r = tile % in_group;
+    const uint32_t width = min((uint32_t)W_GROUP, w.row_blocks - first);
+    return make_uint2(first + r % width, r / width);
+}
+
+/* The work of a block: tiles block, block + blocks, ... < whole, then units pos .. end - 1 counted
+ * through the tiles from `whole` on.  Split over a cluster: pos .. end only. */
+struct wide_walk { uint32_t units, tile, pos, end; };
+struct wide_part { uint32_t tile, u0, u1; };        /* units u0 .. u1 - 1 of a tile               */
+
+static __device__ __forceinline__ uint32_t wide_share(const quant__wide_job &w, uint32_t units,
+                                                      uint32_t block)
+{
+    return (uint32_t)((uint64_t)(w.tiles - w.whole) * units * block / gridDim.x);
+}
+static __device__ __forceinline__ wide_walk wide_start(const quant__wide_job &w)
+{
+    wide_walk k = {(w.j.kt + Q_UNIT - 1) / Q_UNIT, blockIdx.x, 0, 0};
+    if (w.j.splits > 1) {
+        const uint32_t split = blockIdx.x % w.j.splits, first = blockIdx.x / w.j.splits * k.units;
+        k.pos = first + (uint32_t)((uint64_t)k.units * split / w.j.splits);
+        k.end = first + (uint32_t)((uint64_t)k.units * (split + 1) / w.j.splits);
+    } else {
+        k.pos = wide_share(w, k.units, blockIdx.x);
+        k.end = wide_share(w, k.units, blockIdx.x + 1);
+    }
+    return k;
+}
+static __device__ __forceinline__ bool wide_step(const quant__wide_job &w, wide_walk &k,
+                                                 wide_part &p)
+{
+    if (k.tile < w.whole) {
+        p = {k.tile, 0, k.units};
+        k.tile += gridDim.x;
+        return true;
+    }
+    if (k.pos >= k.end) return false;
+    p.tile = k.pos / k.units;
+    p.u0 = k.pos - p.tile * k.units;
+    p.u1 = min(k.units, p.u0 + k.end - k.pos);
+    p.tile += w.whole;
+    k.pos += p.u1 - p.u0;
+    return true;
+}
+
+/* The copying thread.  Weights first, as far as the ring goes; then x, once the kernels before this
+ * one are done. */
+template <int T, int MT>
+static __device__ __forceinline__ void wide_copy(const quant__wide_job &w, uint32_t ring,
+                                                 uint32_t full, uint32_t empty)
+{
+    constexpr uint32_t RT = MT * 4, W_BYTES = RT * Q_UNIT * Q_TILE_BYTES;
+    const uint32_t rec_words = max(w.j.recs_per_unit, 1u) * record_bytes(w.zero) / 8;
+    const uint32_t bytes = T * 256 + W_BYTES + RT * rec_words * 8;
+    const uint32_t rec_step = w.j.recs_per_unit ? rec_words : 0;
+    auto weights = [&](uint32_t stage, uint32_t row_block, uint32_t u) {
+        const uint32_t bar = full + stage * 8, dst = ring + stage * w.stage_bytes + T * 256;
+        barrier_expect(bar, bytes);
+        tensor_copy(dst, &w.tile_map, u * (Q_UNIT * Q_TILE_BYTES / 8), row_block * RT, bar);
+        tensor_copy(dst + W_BYTES, &w.rec_map, u * rec_step, row_block * RT, bar);
+    };
+    auto activations = [&](uint32_t stage, uint32_t token_tile, uint32_t u) {
+        const uint32_t bar = full + stage * 8, dst = ring + stage * w.stage_bytes;
+        tensor_copy(dst, &w.x_map, u * 128, token_tile * T, bar);
+        tensor_copy(dst + T * 128, &w.x_map, u * 128 + 64, token_tile * T, bar);
+    };
+    wide_walk walk = wide_start(w);
+    wide_part p;
+    if (!wide_step(w, walk, p)) return;
+    const uint32_t ahead = min(p.u1 - p.u0, w.stages);
+    wide_cursor c = {0, 1};
+    uint2 at = wide_place(w, p.tile);
+    for (uint32_t i = 0; i < ahead; i++) weights(i, at.x, p.u0 + i);
+    wait_for_stream();
+    for (uint32_t i = 0; i < ahead; i++, wide_next(c, w.stages)) activations(i, at.y, p.u0 + i);
+    p.u0 += ahead;
+    do {
+        at = wide_place(w, p.tile);
+        for (uint32_t u = p.u0; u < p.u1; u++, wide_next(c, w.stages)) {
+            barrier_wait(empty + c.stage * 8, c.parity);
+            weights(c.stage, at.x, u);
+            activations(c.stage, at.y, u);
+        }
+    } while (wide_step(w, walk, p));
+}
+
+/* One tile of the product.  The words of the next 32 columns are made into operands while the
+ * tensor cores work on those before: two sets of registers. */
+template <int BF, int T, int MT, int BIG>
+static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, float (&acc)[MT][T / 2],
+                                                 uint32_t ring, uint32_t full, uint32_t empty,
+                                                 wide_cursor &c, uint32_t u0, uint32_t u1)
+{
+    constexpr uint32_t RT = MT * 4;
+    const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2;
+    const uint32_t half = MT == 1 ? warp >> 2 : 0, my_tile = MT == 2 ? warp : warp & 3;
+    const uint32_t rpu = max(w.j.recs_per_unit, 1u), rb = record_bytes(w.zero);
+    const uint32_t w_at = T * 256 + my_tile * (Q_UNIT * Q_TILE_BYTES) + lane * 16 + half * 8;
+    const uint32_t rec_at = T * 256 + RT * (Q_UNIT * Q_TILE_BYTES) + my_tile * rpu * rb;
+    wide_scales<MT> r;
+    uint32_t a[2][2][MT][4], before = 0;
+
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int i = 0; i < T / 2; i++) acc[m][i] = 0;
+    for (uint32_t u = u0; u < u1; u++) {
+        const uint32_t stage = ring + c.stage * w.stage_bytes, bar = c.stage * 8;
+        const uint64_t desc = (stage >> 4) | 1u << 16 | (uint64_t)(64 | 1u << 30) << 32;
+        barrier_wait(full + bar, c.parity);
+        if (BIG) wide_load_scales<MT>(r, stage + rec_at, g, half, w.zero);
+#pragma unroll
+        for (int k = 0; k < Q_UNIT; k++) {
+            uint32_t q[2][MT];          /* [columns 0-15, 16-31][half]                           */
+            if (MT == 2) {
+                const uint4 v = load_shared16(stage + w_at + k * Q_TILE_BYTES);
+                q[0][0] = v.x;
+                q[1][0] = v.y;
+                q[0][MT - 1] = v.z;
+                q[1][MT - 1] = v.w;
+            } else {
+                const uint2 v = load_shared8(stage + w_at + k * Q_TILE_BYTES);
+                q[0][0] = v.x;
+                q[1][0] = v.y;
+            }
+            if (!BIG) {
+                const uint32_t i = k >> (w.j.tiles_per_group >> 1);     /* 1 or 2              */
+                wide_load_scales<MT>(r, stage + rec_at + i * rb, g, half, w.zero);
+            }
+            wgmma_wait<1>();
+            if (k == 1) {               /* all that was read before this stage is done with      */
+                if (u > u0 && lane == 0) barrier_arrive(empty + before);
+                before = bar;
+            }
+#pragma unroll
+            for (int s = 0; s < 2; s++)
+#pragma unroll
+                for (int m = 0; m < MT; m++)
+                    wide_weights<BF, MT>(a[k & 1][s][m], q[s][m], r, 2 * m);
+            wgmma_fence();
+#pragma unroll
+            for (int s = 0; s < 2; s++)
+#pragma unroll
+                for (int m = 0; m < MT; m++)
+                    wgmma<BF, T>(acc[m], a[k & 1][s][m],
+                                 desc + (k >> 1) * (T * 8) + ((k & 1) * 2 + s) * 2);
+            wgmma_commit();
+        }
+        wide_next(c, w.stages);
+    }
+    wgmma_wait<0>();
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int i = 0; i < T / 2; i++) asm volatile("" : "+f"(acc[m][i]) :: "memory");
+    if (u0 < u1 && lane == 0) barrier_arrive(empty + before);
+}
+
+template <int BF> static __device__ __forceinline__ uint32_t pack_pair(float lo, float hi)
+{
+    uint32_t r;
+    if (BF) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
+
+/* Writes a whole tile, a warp its own rows, transposed through `stage` (bytes of this warp alone):
+ * MT = 2: [8 tokens][32 rows], 80 bytes apart; MT = 1: [16 tokens][16 rows], 48 bytes apart. */
+template <int BF, int T, int MT>
+static __device__ __forceinline__ void wide_store(const quant__job &j, float (&acc)[MT][T / 2],
+                                                  uint32_t stage, uint32_t row0, uint32_t token0)
+{
+    constexpr uint32_t PITCH = MT == 2 ? 80 : 48, PIECES = MT == 2 ? 4 : 2;
+    constexpr int OCTETS = MT == 2 ? 1 : 2;             /* of tokens at a time                  */
+    const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const uint32_t mat = lane >> 3, piece = lane % PIECES, token = lane / PIECES;
+    const uint32_t to = stage + (MT == 2 ? (lane & 7) * PITCH + mat * 16
+                                         : ((mat >> 1) * 8 + (lane & 7)) * PITCH + (mat & 1) * 16);
+    const uint32_t from = stage + token * PITCH + piece * 16;
+    const uint32_t row = row0 + (MT == 2 ? warp * 32 : (warp & 3) * 32 + (warp >> 2) * 16)
+                         + piece * 8;
+    float b[MT][2];
+#pragma unroll
+    for (int i = 0; i < 2 * MT; i++) {
+        uint32_t r = row - piece * 8 + i * 8 + (lane >> 2);
+        b[i >> 1][i & 1] = j.bias && r < j.rows ? load_act<BF>(j.bias, r) : 0.0f;
+    }
+#pragma unroll
+    for (int n = 0; n < T / 8; n += OCTETS) {
+        uint32_t v[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int m = MT == 2 ? i >> 1 : 0, e = 4 * (n + (MT == 2 ? 0 : i >> 1)) + 2 * (i & 1);
+            v[i] = pack_pair<BF>(fmaf(acc[m][e], j.factor, b[m][i & 1]),
+                                 fmaf(acc[m][e + 1], j.factor, b[m][i & 1]));
+        }
+        __syncwarp();
+        asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
+                     :: "r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+        __syncwarp();
+        const uint4 o = load_shared16(from);
+        const size_t t = token0 + n * 8 + token;
+        if (t < j.tokens && row < j.rows) *(uint4 *)((uint16_t *)j.y + t * j.ldy + row) = o;
+    }
+}
+
+/* Adds the partial sums of the blocks of a cluster, in their order; each block writes its share.
+ * Called by the consumers: the copying warps have left, and barriers of a cluster know that. */
+template <int BF, int T, int MT>
+static __device__ __forceinline__ void wide_reduce(const quant__job &j, float (&acc)[MT][T / 2],
+                                                   float *part, uint32_t row0, uint32_t token0,
+                                                   uint32_t split)
+{
+    constexpr uint32_t R = MT * 128, PITCH = R + 4;
+    const uint32_t tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
+    const uint32_t mt = min((uint32_t)T, j.tokens - token0);
+    const uint32_t row = (MT == 2 ? warp * 32 : (warp & 3) * 32 + (warp >> 2) * 16) + (lane >> 2);
+    /* nobody reads the ring any more */
+    asm volatile("bar.sync 1, %0;" :: "n"(W_CONSUMERS * 32) : "memory");
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int i = 0; i < T / 2; i++) {
+            uint32_t token = i / 4 * 8 + 2 * (lane & 3) + (i & 1);
+            if (token < mt) part[token * PITCH + row + 16 * m + (i & 2) * 4] = acc[m][i];
+        }
+    cluster_barrier();
+    for (uint32_t i = tid; ; i += W_CONSUMERS * 32) {
+        const uint32_t e = ((i >> 5) * j.splits + split) * 32 + (i & 31);
+        const uint32_t token = e / (R / 8), r = e % (R / 8) * 8;
+        if (token >= mt) break;
+        float v[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+        const uint32_t at = smem_address(part + token * PITCH + r);
+        for (uint32_t s = 0; s < j.splits; s++) {
+            uint32_t a;
+            float f[8];
+            asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(a) : "r"(at), "r"(s));
+            asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+                         : "=f"(f[0]), "=f"(f[1]), "=f"(f[2]), "=f"(f[3]) : "r"(a) : "memory");
+            asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+                         : "=f"(f[4]), "=f"(f[5]), "=f"(f[6]), "=f"(f[7]) : "r"(a + 16) : "memory");
+#pragma unroll
+            for (int k = 0; k < 8; k++) v[k] += f[k];
+        }
+        if (row0 + r >= j.rows) continue;
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            v[k] = fmaf(v[k], j.factor, j.bias ? load_act<BF>(j.bias, row0 + r + k) : 0.0f);
+        *(uint4 *)((uint16_t *)j.y + (size_t)(token0 + token) * j.ldy + row0 + r)
+            = make_uint4(pack_pair<BF>(v[0], v[1]), pack_pair<BF>(v[2], v[3]),
+                         pack_pair<BF>(v[4], v[5]), pack_pair<BF>(v[6], v[7]));
+    }
+    cluster_barrier();                  /* nobody leaves while its memory is being read        */
+}
+/* Leaves the partial sums of a shared tile in the workspace.  True for the block that came last: its
+ * acc are the sums then, added in the order of the columns.  A block has two places: for the tile
+ * in which its share begins, and for the one in which it ends. */
+template <int T, int MT>
+static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, float (&acc)[MT][T / 2],
+                                                  uint32_t units, uint32_t tile, uint32_t *last)
+{
+    constexpr uint32_t THREADS = W_CONSUMERS * 32, PIECES = MT * T / 8;
+    const uint32_t first = tile * units, tid = threadIdx.x;
+    const uint64_t all = (uint64_t)(w.tiles - w.whole) * units;
+    const uint32_t b0 = (uint32_t)((((uint64_t)first + 1) * gridDim.x - 1) / all);
+    const uint32_t b1 = (uint32_t)((((uint64_t)first + units) * gridDim.x - 1) / all);
+    auto place = [&](uint32_t block) {
+        const uint32_t later = wide_share(w, units, block) < first;
+        return (float4 *)w.j.part + (size_t)(2 * block + later) * (PIECES * THREADS) + tid;
+    };
+    float4 *p = place(blockIdx.x);
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int i = 0; i < T / 8; i++)
+            __stcg(p + (m * (T / 8) + i) * THREADS,
+                   make_float4(acc[m][4 * i], acc[m][4 * i + 1], acc[m][4 * i + 2],
+                               acc[m][4 * i + 3]));
+    __threadfence();
+    asm volatile("bar.sync 1, %0;" :: "n"(THREADS) : "memory");
+    if (tid == 0) {
+        *last = atomicAdd(w.j.count + tile, 1) == b1 - b0;
+        if (*last) w.j.count[tile] = 0;
+        __threadfence();
+    }
+    asm volatile("bar.sync 1, %0;" :: "n"(THREADS) : "memory");
+    if (!*(volatile uint32_t *)last) return false;
+    for (uint32_t b = b0; b <= b1; b++) {
+        p = place(b);
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+#pragma unroll
+            for (int i = 0; i < T / 8; i++) {
+                const float4 v = __ldcg(p + (m * (T / 8) + i) * THREADS);
+                float *d = acc[m] + 4 * i;
+                const bool zero = b == b0;
+                d[0] = (zero ? 0 : d[0]) + v.x;
+                d[1] = (zero ? 0 : d[1]) + v.y;
+                d[2] = (zero ? 0 : d[2]) + v.z;
+                d[3] = (zero ? 0 : d[3]) + v.w;
+            }
+    }
+    return true;
+}
+#endif /* __CUDA_ARCH_FEAT_SM90_ALL */
+
+/* Grid: tiles * splits blocks (splits > 1, clusters), or any number of blocks that share the tiles.
+ * Built for other targets it is empty; see has_wide(). */
+template <int BF, int T, int MT, int BIG>
+__global__ void __launch_bounds__(wide_threads(T, MT), wide_blocks(T, MT))
+quant__wide_kernel(const __grid_constant__ quant__wide_job w)
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    extern __shared__ __align__(128) uint8_t smem[];
+    __shared__ __align__(16) uint8_t transposed[W_CONSUMERS][768];
+    __shared__ uint64_t bars[2 * W_MAX_STAGES];
+    __shared__ uint32_t last;
+    const quant__job &j = w.j;
+    const uint32_t warp = threadIdx.x >> 5, pad = (0u - smem_address(smem)) & 1023;
+    const uint32_t ring = smem_address(smem) + pad;
+    const uint32_t full = smem_address(bars), empty = full + W_MAX_STAGES * 8;
+    if (threadIdx.x == 0) {
+        for (uint32_t i = 0; i < w.stages; i++) {
+            barrier_init(full + i * 8, 1);
+            barrier_init(empty + i * 8, W_CONSUMERS);
+        }
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    __syncthreads();
+    let_next_start();
+    if (warp >= W_CONSUMERS) {
+        if (wide_blocks(T, MT) == 1) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+        if (threadIdx.x == W_CONSUMERS * 32)
+            wide_copy<T, MT>(w, ring, full, empty);
+    } else {
+        float acc[MT][T / 2];
+        wide_cursor c = {0, 0};
+        if (wide_blocks(T, MT) == 1) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+        wide_walk walk = wide_start(w);
+        wide_part p;
+        while (wide_step(w, walk, p)) {
+            wide_tile<BF, T, MT, BIG>(w, acc, ring, full, empty, c, p.u0, p.u1);
+            const uint2 at = wide_place(w, p.tile);
+            const uint32_t row0 = at.x * (MT * 128), token0 = at.y * T;
+            if (j.splits > 1)
+                wide_reduce<BF, T, MT>(j, acc, (float *)(smem + pad), row0, token0,
+                                       blockIdx.x % j.splits);
+            else if (p.u1 - p.u0 == walk.units
+                     || wide_fixup<T, MT>(w, acc, walk.units, p.tile - w.whole, &last))
+                wide_store<BF, T, MT>(j, acc, smem_address(transposed[warp]), row0, token0);
+        }
+    }
+#endif
 }
 
 /* ---- which kernel, which shape of block ------------------------------------------------------*/
@@ -647,7 +1228,57 @@ struct quant__plan {
     uint32_t nt;                    /* 8-token tiles: 1, 2, 4, 8; 0: the plain kernel            */
     uint32_t wr, wk, splits, cluster;
     size_t shared;                  /* bytes of dynamic shared memory                            */
+    uint32_t wide, mt, stages;      /* wide: tokens of a tile of the wgmma kernel; 0: not it     */
+    uint32_t blocks, whole;         /* wide, splits 1: blocks; tiles that they do not share      */
 };
+
+static size_t wide_stage(const quant__plan &p, const quant_cuda_matrix *w)
+{
+    size_t recs = w->group ? 128 / w->group : 1, tiles = p.mt * 4;
+    size_t n = p.wide * 256 + tiles * (Q_UNIT * Q_TILE_BYTES + recs * record_bytes(w->zero));
+    return (n + 1023) / 1024 * 1024;
+}
+
+/* Blocks that share the tiles evenly: at least one round of whole tiles less than there would be,
+ * so that shares are not tiny; or all in whole tiles. */
+static void wide_share_out(quant__plan *p, size_t tiles, size_t units, size_t blocks, bool shared)
+{
+    if (blocks > tiles * units) blocks = tiles * units;
+    if (!shared && blocks > tiles) blocks = tiles;
+    p->blocks = (uint32_t)blocks;
+    p->whole = (uint32_t)tiles;
+    if (shared && tiles % blocks)
+        p->whole = (uint32_t)(tiles < blocks ? 0 : (tiles / blocks - 1) * blocks);
+}
+
+/* A plan of the wgmma kernel, per_sm blocks on a multiprocessor; false if it does not fit.
+ * splits: 0 shares tiles out, 1 does not, more are the blocks of a cluster. */
+static bool wide_plan(quant__plan *p, const quant_cuda_device *gpu, const quant_cuda_matrix *w,
+                      size_t tokens, uint32_t t, uint32_t mt, uint32_t splits, uint32_t per_sm)
+{
+    const size_t fixed = W_CONSUMERS * 768 + 2 * W_MAX_STAGES * 8 + 1024 /* alignment */;
+    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    const size_t room = (gpu->shared + 1024) / per_sm - 1024 - fixed;
+    memset(p, 0, sizeof *p);
+    p->wide = t;
+    p->mt = mt;
+    p->splits = splits > 1 ? splits : 1;
+    p->cluster = splits > 1;
+    if (splits > units || splits > 8) return false;
+    size_t stage = wide_stage(*p, w), reduce = splits > 1 ? (size_t)t * (mt * 128 + 4) * 4 : 0;
+    size_t stages = room / stage < W_MAX_STAGES ? room / stage : W_MAX_STAGES;
+    size_t longest = splits > 1 ? (units + splits - 1) / splits : W_MAX_STAGES;
+    size_t tiles = (row_tiles(w) + mt * 4 - 1) / (mt * 4) * ((tokens + t - 1) / t);
+    if (stages > longest) stages = longest;
+    if (stages < 2 && stages < longest) return false;
+    if (reduce > room || tiles * splits >= 1u << 31) return false;
+    p->stages = (uint32_t)stages;
+    p->shared = 1024 + (stages * stage > reduce ? stages * stage : reduce);
+    wide_share_out(p, tiles, units, gpu->sms * per_sm, splits == 0);
+    if (splits == 0 && (p->whole == tiles || (tiles - p->whole) * units >= 1u << 31
+                        || tiles - p->whole > 1024)) return false;
+    return true;
+}
 
 /* Bytes of shared memory: the ring, or the partial sums that take its place. */
 static size_t shared_bytes(const quant__plan &p, const quant_cuda_matrix *w, size_t tokens)
@@ -663,11 +1294,13 @@ static size_t shared_bytes(const quant__plan &p, const quant_cuda_matrix *w, siz
 /* Blocks along the rows, along the tokens */
 static size_t plan_rows(const quant__plan &p, const quant_cuda_matrix *w)
 {
-    return (row_tiles(w) + p.wr - 1) / p.wr;
+    size_t n = p.wide ? p.mt * 4 : p.wr;
+    return (row_tiles(w) + n - 1) / n;
 }
 static size_t plan_tokens(const quant__plan &p, size_t tokens)
 {
-    return (tokens + p.nt * 8 - 1) / (p.nt * 8);
+    size_t n = p.wide ? p.wide : p.nt * 8;
+    return (tokens + n - 1) / n;
 }
 
 /* Counters first, in a place of their own: they must be zero between calls, whatever shape the
@@ -675,7 +1308,11 @@ static size_t plan_tokens(const quant__plan &p, size_t tokens)
 enum { Q_COUNTERS = 4096 };
 static size_t plan_workspace(const quant__plan &p, const quant_cuda_matrix *w, size_t tokens)
 {
-    if (p.nt == 0 || p.splits == 1 || p.cluster) return 0;
+    size_t tiles = plan_rows(p, w) * plan_tokens(p, tokens);
+    if (p.wide && p.splits == 1 && p.whole < tiles)
+        return Q_COUNTERS * sizeof(unsigned)
+               + (size_t)p.blocks * 2 * p.wide * p.mt * 128 * sizeof(float);
+    if (p.wide || p.nt == 0 || p.splits == 1 || p.cluster) return 0;
     return Q_COUNTERS * sizeof(unsigned) + plan_rows(p, w) * plan_tokens(p, tokens) * p.splits
                                            * (p.wr * 32) * (p.nt * 8) * sizeof(float);
 }
@@ -710,11 +1347,21 @@ static size_t plan_shared(const quant__plan &p, const quant_cuda_device *gpu,
 static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
                              size_t tokens, quant_type act)
 {
-    quant__plan p = {0, 1, 1, 1, 0, 0};
+    quant__plan p = {0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0};
     const size_t tiles = row_tiles(w) * 132 / (gpu->sms ? gpu->sms : 1);
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
     size_t i = 0;
     if (gpu->capability < 80 || gpu->flags & QUANT_CUDA_PLAIN) return p;
+    if (gpu->tensor_map && tokens > 16) {
+        static const uint32_t ts[6] = {16, 32, 48, 64, 96, 128};
+        uint32_t k = 0, mt = tiles >= 500 ? 2 : 1, sp;
+        while (k < 5 && ts[k] < tokens) k++;
+        size_t n = (row_tiles(w) + mt * 4 - 1) / (mt * 4) * ((tokens + ts[k] - 1) / ts[k]);
+        for (sp = 8; sp > 1 && (n * sp > gpu->sms || sp > units); sp--) {}
+        if (sp == 1 && n % gpu->sms) sp = 0;
+        if (wide_plan(&p, gpu, w, tokens, ts[k], mt, sp, 1)) return p;
+        p = {0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0};
+    }
     while (tokens > measured[i].tokens && measured[i].tokens != ~0u) i++;
     while (tiles > measured[i].row_tiles && measured[i].row_tiles != ~0u) i++;
     p.nt = measured[i].nt;
@@ -774,6 +1421,33 @@ static const void *find_kernel(const quant__plan &p, const quant_cuda_matrix *w,
     return big ? mma_kernel_for<0, 4>(p, w->zero) : mma_kernel_for<0, 0>(p, w->zero);
 }
 
+template <int BF, int BIG> static const void *wide_kernel(uint32_t t, uint32_t mt)
+{
+#define W_KERNEL(T, MT) if (t == T && mt == MT) return (const void *)quant__wide_kernel<BF, T, MT, BIG>
+    W_KERNEL(16, 1);
+    W_KERNEL(32, 1);
+    W_KERNEL(48, 1);
+    W_KERNEL(64, 1);
+    W_KERNEL(96, 1);
+    W_KERNEL(128, 1);
+    W_KERNEL(192, 1);
+    W_KERNEL(256, 1);
+    W_KERNEL(16, 2);
+    W_KERNEL(32, 2);
+    W_KERNEL(48, 2);
+    W_KERNEL(64, 2);
+    W_KERNEL(96, 2);
+    W_KERNEL(128, 2);
+#undef W_KERNEL
+    return NULL;
+}
+static const void *find_wide(const quant__plan &p, const quant_cuda_matrix *w, quant_type act)
+{
+    bool bf = act == QUANT_BF16, big = w->group == 0 || w->group == 128;
+    if (bf) return big ? wide_kernel<1, 1>(p.wide, p.mt) : wide_kernel<1, 0>(p.wide, p.mt);
+    return big ? wide_kernel<0, 1>(p.wide, p.mt) : wide_kernel<0, 0>(p.wide, p.mt);
+}
+
 static void fill_job(quant__job *j, const quant__plan &p, const quant_cuda_matrix *w, void *y,
                      size_t ldy, const void *x, size_t ldx, size_t tokens, void *workspace)
 {
@@ -781,6 +1455,7 @@ static void fill_job(quant__job *j, const quant__plan &p, const quant_cuda_matri
     j->tiles = (const uint8_t *)w->data;
     j->recs = j->tiles + row_tiles(w) * col_tiles(w) * Q_TILE_BYTES;
     j->x = x;
+    j->bias = w->bias;
     j->y = y;
     j->ldx = ldx;
     j->ldy = ldy;
@@ -802,33 +1477,15 @@ static void fill_job(quant__job *j, const quant__plan &p, const quant_cuda_matri
     }
 }
 
-/* Queues one product as planned. */
-static cudaError_t launch(const quant__plan &p, const quant_cuda_device *gpu,
-                          const quant_cuda_matrix *w, void *y, size_t ldy, const void *x,
-                          size_t ldx, size_t tokens, quant_type act, void *workspace,
-                          cudaStream_t stream)
+/* Launches with the attributes of the plan. */
+static cudaError_t start(const quant__plan &p, const quant_cuda_device *gpu, const void *kernel,
+                         cudaLaunchConfig_t c, void **args)
 {
-    quant__job j;
-    uint32_t zero = w->zero;
-    void *args[2] = {&j, &zero};
-    const void *kernel = find_kernel(p, w, act);
     cudaLaunchAttribute attr[2] = {};
-    cudaLaunchConfig_t c = {};
     cudaError_t e;
-
-    if (!kernel) return cudaErrorInvalidValue;
-    fill_job(&j, p, w, y, ldy, x, ldx, tokens, workspace);
-    c.stream = stream;
     c.attrs = attr;
-    if (p.nt == 0) {
-        c.gridDim = dim3(j.row_tiles, (unsigned)(tokens < 65535 ? tokens : 65535));
-        c.blockDim = dim3(128);
-        return cudaLaunchKernelExC(&c, kernel, args);
-    }
-    c.gridDim = dim3((unsigned)(plan_rows(p, w) * p.splits), 1, (unsigned)plan_tokens(p, tokens));
-    c.blockDim = dim3(p.wr * p.wk * 32);
     c.dynamicSmemBytes = p.shared;
-    if (p.shared > 48 * 1024 - 64) {
+    if (p.shared > 40 * 1024) {         /* 48 KiB without asking, static arrays included       */
         e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  (int)p.shared);
         if (e != cudaSuccess) return e;
@@ -845,6 +1502,107 @@ static cudaError_t launch(const quant__plan &p, const quant_cuda_device *gpu,
         c.numAttrs++;
     }
     return cudaLaunchKernelExC(&c, kernel, args);
+}
+
+/* A matrix for the copy engine: `width` elements a row, rows `pitch` bytes apart, in boxes; half
+ * floats swizzled as wgmma wants them */
+static bool describe(CUtensorMap *map, const quant_cuda_device *gpu, CUtensorMapDataType type,
+                     const void *data, size_t width, size_t height, size_t pitch, size_t box_width,
+                     size_t box_height)
+{
+    const cuuint64_t size[2] = {width, height}, stride[1] = {pitch};
+    const cuuint32_t box[2] = {(cuuint32_t)box_width, (cuuint32_t)box_height}, one[2] = {1, 1};
+    return ((decltype(&cuTensorMapEncodeTiled))gpu->tensor_map)(
+               map, type, 2, const_cast<void *>(data), size, stride, box, one,
+               CU_TENSOR_MAP_INTERLEAVE_NONE,
+               type == CU_TENSOR_MAP_DATA_TYPE_INT64 ? CU_TENSOR_MAP_SWIZZLE_NONE
+                                                     : CU_TENSOR_MAP_SWIZZLE_128B,
+               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)
+           == CUDA_SUCCESS;
+}
+
+/* The wgmma kernel */
+static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gpu,
+                               const quant_cuda_matrix *w, const quant__job &j, quant_type act,
+                               cudaStream_t stream)
+{
+    quant__wide_job v;
+    void *args[1] = {&v};
+    const void *kernel = find_wide(p, w, act);
+    cudaLaunchConfig_t c = {};
+    const size_t recs = w->group ? 128 / w->group : 1, rb = record_bytes(w->zero);
+    const CUtensorMapDataType type = act == QUANT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                       : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+
+    if (!kernel || !gpu->tensor_map) return cudaErrorInvalidValue;
+    if (!describe(&v.x_map, gpu, type, j.x, w->cols, j.tokens, j.ldx * 2, 64, p.wide)
+        || !describe(&v.tile_map, gpu, CU_TENSOR_MAP_DATA_TYPE_INT64, j.tiles,
+                     col_tiles(w) * (Q_TILE_BYTES / 8), row_tiles(w), col_tiles(w) * Q_TILE_BYTES,
+                     Q_UNIT * Q_TILE_BYTES / 8, p.mt * 4)
+        || !describe(&v.rec_map, gpu, CU_TENSOR_MAP_DATA_TYPE_INT64, j.recs, records(w) * rb / 8,
+                     row_tiles(w), records(w) * rb, recs * rb / 8, p.mt * 4))
+        return cudaErrorInvalidValue;
+    v.j = j;
+    v.stages = p.stages;
+    v.stage_bytes = (uint32_t)wide_stage(p, w);
+    v.row_blocks = (uint32_t)plan_rows(p, w);
+    v.tiles = (uint32_t)(plan_rows(p, w) * plan_tokens(p, j.tokens));
+    v.zero = w->zero;
+    v.whole = p.whole;
+    if (p.splits > 1) v.whole = 0;
+    c.stream = stream;
+    c.gridDim = dim3(p.splits > 1 ? v.tiles * p.splits : p.blocks);
+    c.blockDim = dim3(wide_threads((int)p.wide, (int)p.mt));
+    return start(p, gpu, kernel, c, args);
+}
+
+/* Queues one product as planned. */
+static cudaError_t launch(const quant__plan &p, const quant_cuda_device *gpu,
+                          const quant_cuda_matrix *w, void *y, size_t ldy, const void *x,
+                          size_t ldx, size_t tokens, quant_type act, void *workspace,
+                          cudaStream_t stream)
+{
+    quant__job j;
+    uint32_t zero = w->zero;
+    void *args[2] = {&j, &zero};
+    const void *kernel;
+    cudaLaunchConfig_t c = {};
+
+    fill_job(&j, p, w, y, ldy, x, ldx, tokens, workspace);
+    if (p.wide) return launch_wide(p, gpu, w, j, act, stream);
+    kernel = find_kernel(p, w, act);
+    if (!kernel) return cudaErrorInvalidValue;
+    c.stream = stream;
+    if (p.nt == 0) {
+        c.gridDim = dim3(j.row_tiles, (unsigned)(tokens < 65535 ? tokens : 65535));
+        c.blockDim = dim3(128);
+        return cudaLaunchKernelExC(&c, kernel, args);
+    }
+    c.gridDim = dim3((unsigned)(plan_rows(p, w) * p.splits), 1, (unsigned)plan_tokens(p, tokens));
+    c.blockDim = dim3(p.wr * p.wk * 32);
+    return start(p, gpu, kernel, c, args);
+}
+
+/* The driver's function that describes tensors to the copy engine, or NULL if the wgmma kernel
+ * cannot run: wrong device, or this file was not compiled for sm_90a (its body is empty then and
+ * has no shared memory). */
+static void *find_wide_driver(uint32_t capability)
+{
+    void *f = NULL;
+#if CUDART_VERSION >= 12050
+    cudaFuncAttributes a;
+    cudaDriverEntryPointQueryResult found;
+    if (capability != 90) return NULL;
+    if (cudaFuncGetAttributes(&a, (const void *)quant__wide_kernel<0, 64, 1, 1>) != cudaSuccess
+        || a.sharedSizeBytes == 0
+        || cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault,
+                                            &found) != cudaSuccess
+        || found != cudaDriverEntryPointSuccess) {
+        (void)cudaGetLastError();
+        return NULL;
+    }
+#endif
+    return f;
 }
 
 quant_result quant_cuda_query(quant_cuda_device *gpu, quant_error *err)
@@ -872,6 +1630,7 @@ quant_result quant_cuda_query(quant_cuda_device *gpu, quant_error *err)
     gpu->sms = (uint32_t)v[2];
     gpu->shared = (uint32_t)v[3];
     gpu->l2 = (size_t)v[4];
+    gpu->tensor_map = find_wide_driver(gpu->capability);
     return QUANT_OK;
 }
 
@@ -1078,8 +1837,8 @@ static void put_nibbles(uint8_t *tile, uint32_t row, const uint8_t *q)
 {
     uint32_t m = row / 16, g = row % 8, high_row = row / 8 % 2, k;
     for (k = 0; k < 32; k++) {
-        uint32_t lane = g * 4 + k / 8, word = 2 * m + k % 8 / 4;
-        uint32_t bit = 4 * (high_row + 2 * (k % 4 / 2)) + 16 * (k & 1);
+        uint32_t lane = g * 4 + k % 8 / 2, word = 2 * m + k / 16;
+        uint32_t bit = 4 * (high_row + 2 * (k % 16 / 8)) + 16 * (k & 1);
         tile[lane * 16 + word * 4 + bit / 8] |= (uint8_t)(q[k] << bit % 8);
     }
 }

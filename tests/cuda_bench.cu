@@ -180,7 +180,7 @@ static void sweep(const shape &s, void *y, const void *x, size_t m, quant_type a
             for (uint32_t wk = 1; wk * wr <= 16; wk++)
                 for (uint32_t splits = 1; splits <= 4; splits++)
                     for (uint32_t cluster = 0; cluster < 2; cluster++) {
-                        quant__plan p = {nt, wr, wk, splits, cluster, 0};
+                        quant__plan p = {nt, wr, wk, splits, cluster, 0, 0, 0, 0, 0, 0};
                         uint32_t warps = wr * wk;
                         if (warps < 5 || warps > (nt <= 2 ? 16u : 8u)) continue;
                         if ((splits > 1) != cluster) continue;
@@ -204,11 +204,75 @@ static void sweep(const shape &s, void *y, const void *x, size_t m, quant_type a
     printf("\n");
 }
 
+/* Every shape of the wgmma kernel; all are printed */
+static void sweep_wide(const shape &s, void *y, const void *x, size_t m, quant_type act,
+                       void *space, double read_us)
+{
+    static const uint32_t ts[8] = {16, 32, 48, 64, 96, 128, 192, 256};
+    struct result { double us; quant__plan p; uint32_t per_sm; };
+    std::vector<result> all;
+    uint32_t first = 0;
+    while (first < 7 && ts[first] < m) first++;
+    for (uint32_t i = 0; i < 8; i++) {
+        size_t padded = (m + ts[i] - 1) / ts[i] * ts[i];
+        if (i > first + 1 || (m > ts[i] && (ts[i] < 64 || padded * 3 > m * 4))) continue;
+        if (m < ts[i] && i != first && i != first + 1) continue;
+        for (uint32_t mt = 1; mt <= 2; mt++)
+            for (uint32_t splits = 0; splits <= 8; splits++)
+                for (uint32_t per_sm = 1; per_sm <= 2; per_sm++) {
+                    quant__plan p;
+                    if (mt == 2 && ts[i] > 128) continue;
+                    if (per_sm == 2 && wide_blocks((int)ts[i], (int)mt) == 1) continue;
+                    if (!wide_plan(&p, &gpu, &s.w, m, ts[i], mt, splits, per_sm)) continue;
+                    size_t tiles = plan_rows(p, &s.w) * plan_tokens(p, m);
+                    if (splits > 1 && tiles * (splits - 1) > 4 * gpu.sms) continue;
+                    if (splits && tiles * splits < gpu.sms / 2) continue;
+                    double guess = std::max(2 * read_us, 2.0 * s.n * s.k * m / 6e8);
+                    result r = {time_plan(s, p, y, x, m, act, space, guess, 3), p, per_sm};
+                    all.push_back(r);
+                    printf("all\t%zu,%zu\t%zu\t%u\t%u\t%u\t%u\t%u\t%.2f\n", s.n, s.k, m, ts[i],
+                           mt, splits, per_sm, p.stages, r.us);
+                }
+    }
+    quant__plan p = make_plan(&gpu, &s.w, m, act);
+    result r = {time_plan(s, p, y, x, m, act, space, 2 * read_us, 3), p, 0};
+    std::sort(all.begin(), all.end(), [](const result &a, const result &b) { return a.us < b.us; });
+    printf("best\t%zu,%zu\t%zu\tread %.2f\tplan %.2f", s.n, s.k, m, read_us, r.us);
+    for (size_t i = 0; i < all.size() && i < 4; i++)
+        printf("\t%.2f t%u mt%u s%u o%u", all[i].us, all[i].p.wide, all[i].p.mt,
+               all[i].p.whole < plan_rows(all[i].p, &s.w) * plan_tokens(all[i].p, m)
+               && all[i].p.splits == 1 ? 0 : all[i].p.splits, all[i].per_sm);
+    printf("\n");
+}
+
+/* One plan, a few launches: for a profiler.  p.wide 0: what make_plan says */
+static int run_one(char **v)
+{
+    shape s = {(size_t)atoi(v[0]), (size_t)atoi(v[1]), {}, {}, {}};
+    size_t m = (size_t)atoi(v[2]);
+    void *x, *y, *space;
+    make_weights(&s, false);
+    CUDA(cudaMalloc(&x, m * s.k * 2));
+    CUDA(cudaMalloc(&y, m * s.n * 2));
+    CUDA(cudaMalloc(&space, (size_t)64 << 20));
+    CUDA(cudaMemset(space, 0, (size_t)64 << 20));
+    fill_values<<<1024, 256>>>((uint16_t *)x, m * s.k, 5, 0, 2);
+    quant__plan p = make_plan(&gpu, &s.w, m, QUANT_F16);
+    if (atoi(v[3]) && !wide_plan(&p, &gpu, &s.w, m, (uint32_t)atoi(v[3]), (uint32_t)atoi(v[4]),
+                                 (uint32_t)atoi(v[5]), (uint32_t)atoi(v[6]))) return 1;
+    for (int i = 0; i < 5; i++) {
+        s.w.data = s.copies[(size_t)i % s.copies.size()];
+        CUDA(launch(p, &gpu, &s.w, y, s.n, x, s.k, m, QUANT_F16, space, 0));
+    }
+    CUDA(cudaDeviceSynchronize());
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static const size_t shapes[6][2] = {{4096, 4096}, {12288, 4096}, {4096, 11008}, {22016, 4096},
                                         {28672, 8192}, {8192, 28672}};
-    bool do_sweep = false, zp = false;
+    bool do_sweep = false, do_wide = false, zp = false;
     quant_type act = QUANT_F16;
     std::vector<size_t> ms;
     quant_error err;
@@ -217,8 +281,10 @@ int main(int argc, char **argv)
         return 0;
     }
     gpu.flags = QUANT_CUDA_OVERLAP;
+    if (argc == 9 && !strcmp(argv[1], "one")) return run_one(argv + 2);
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "sweep")) do_sweep = true;
+        else if (!strcmp(argv[i], "wide")) do_sweep = do_wide = true;
         else if (!strcmp(argv[i], "plain")) gpu.flags = 0;
         else if (!strcmp(argv[i], "zp")) zp = true;
         else if (!strcmp(argv[i], "bf16")) act = QUANT_BF16;
@@ -250,6 +316,10 @@ int main(int argc, char **argv)
         }, replays);
         CUDA(cudaMemset(space, 0, 256));
         for (size_t m : ms) {
+            if (do_wide) {
+                sweep_wide(s, y, x, m, act, space, read_us);
+                continue;
+            }
             if (do_sweep) {
                 sweep(s, y, x, m, act, space, read_us);
                 continue;

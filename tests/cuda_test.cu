@@ -160,8 +160,8 @@ static double weight(const source *r, size_t row, size_t col)
 static double packed_weight(const quant_cuda_matrix *w, const uint8_t *p, size_t row, size_t col)
 {
     size_t kt = w->cols / 32, rt = (w->rows + 31) / 32, r = row % 32, c = col % 32;
-    size_t lane = r % 8 * 4 + c / 8, word = r / 16 * 2 + c % 8 / 4;
-    size_t j = r / 8 % 2 + 2 * (c % 4 / 2), bit = 4 * j + 16 * (c % 2);
+    size_t lane = r % 8 * 4 + c % 8 / 2, word = r / 16 * 2 + c / 16;
+    size_t j = r / 8 % 2 + 2 * (c % 16 / 8), bit = 4 * j + 16 * (c % 2);
     uint32_t v;
     memcpy(&v, p + (row / 32 * kt + col / 32) * 512 + lane * 16 + word * 4, 4);
     double q = v >> bit & 15;
@@ -254,8 +254,9 @@ __global__ void reference(double *y, const double *w, const void *x, int bf, siz
 struct on_device {
     source src;
     quant_cuda_matrix w;
-    void *data, *space;
+    void *data, *space, *bias[2];       /* bias: fp16 and bf16 of the same numbers               */
     size_t space_size;
+    float *host_bias;
     double *dense;
 };
 static on_device upload(kind k, size_t rows, size_t cols, size_t group)
@@ -279,6 +280,20 @@ static on_device upload(kind k, size_t rows, size_t cols, size_t group)
     CUDA(cudaMalloc(&d.dense, rows * cols * sizeof(double)));
     CUDA(cudaMemcpy(d.dense, dense, rows * cols * sizeof(double), cudaMemcpyHostToDevice));
     free(dense);
+    d.host_bias = (float *)malloc(rows * sizeof(float));
+    uint16_t *bits = (uint16_t *)malloc(rows * 4);
+    for (size_t r = 0; r < rows; r++) {     /* multiples of 1/8 up to 16: exact in both        */
+        d.host_bias[r] = (float)((int)(next_random() % 256) - 128) / 8;
+        uint32_t u;
+        memcpy(&u, &d.host_bias[r], 4);
+        bits[r] = (uint16_t)half_of(d.host_bias[r]);
+        bits[rows + r] = (uint16_t)(u >> 16);
+    }
+    for (int i = 0; i < 2; i++) {
+        CUDA(cudaMalloc(&d.bias[i], rows * 2));
+        CUDA(cudaMemcpy(d.bias[i], bits + i * rows, rows * 2, cudaMemcpyHostToDevice));
+    }
+    free(bits);
     d.space_size = (size_t)64 << 20;    /* room for forced plans, too                            */
     CUDA(cudaMalloc(&d.space, d.space_size));
     CUDA(cudaMemset(d.space, 0, d.space_size));
@@ -289,6 +304,9 @@ static void drop(on_device *d)
     free_source(&d->src);
     CUDA(cudaFree(d->data));
     CUDA(cudaFree(d->space));
+    CUDA(cudaFree(d->bias[0]));
+    CUDA(cudaFree(d->bias[1]));
+    free(d->host_bias);
     CUDA(cudaFree(d->dense));
 }
 
@@ -356,6 +374,7 @@ static void check(batch *b, const on_device *d, const char *what)
             float f;
             memcpy(&f, &u, 4);
             double v = b->bf ? f : half_value(h), w = b->want[t * n + r];
+            if (d->w.bias) w += d->host_bias[r];
             err += (v - w) * (v - w);
             ref += w * w;
         }
@@ -390,7 +409,7 @@ static void test_plans(const on_device *d, size_t m, int bf)
                 for (uint32_t splits = 1; splits <= 8; splits += splits < 2 ? 1 : 3)
                     for (uint32_t cluster = 0; cluster <= (splits > 1 && gpu.capability >= 90);
                          cluster++) {
-                        quant__plan p = {nt, wr, wk, splits, cluster, 0};
+                        quant__plan p = {nt, wr, wk, splits, cluster, 0, 0, 0, 0, 0, 0};
                         if (wr * wk > (nt <= 2 ? 16u : 8u) || (bf && nt == 8)) continue;
                         p.shared = shared_bytes(p, &d->w, m);
                         if (p.shared + 1024 > gpu.shared) continue;
@@ -406,6 +425,55 @@ static void test_plans(const on_device *d, size_t m, int bf)
                         }
                     }
     free_batch(&b);
+}
+
+/* The same for the wgmma kernel */
+static void test_wide_plans(const on_device *d, size_t m, int bf)
+{
+    static const uint32_t ts[8] = {16, 32, 48, 64, 96, 128, 192, 256}, ss[6] = {0, 1, 2, 3, 5, 8};
+    batch b = make_batch(d, m, bf, 0);
+    if (!gpu.tensor_map) return;
+    for (int i = 0; i < 8; i++)
+        for (uint32_t mt = 1; mt <= 2; mt++)
+            for (int s = 0; s < 6; s++)
+                for (uint32_t per_sm = 1; per_sm <= 2; per_sm++) {
+                    quant__plan p;
+                    char text[96];
+                    if (mt == 2 && ts[i] > 128) continue;
+                    if (!wide_plan(&p, &gpu, &d->w, m, ts[i], mt, ss[s], per_sm)) continue;
+                    size_t tiles = plan_rows(p, &d->w) * plan_tokens(p, m);
+                    /* fewer blocks than tiles: each has several in turn                        */
+                    if (per_sm == 2 && ss[s] <= 1)
+                        wide_share_out(&p, tiles, (d->w.cols + 127) / 128, 3 + (size_t)i % 3,
+                                       ss[s] == 0);
+                    if (plan_workspace(p, &d->w, m) > d->space_size) continue;
+                    snprintf(text, sizeof text, "wide t%u mt%u splits%u stages%u", ts[i], mt, ss[s],
+                             p.stages);
+                    for (int twice = 0; twice < (ss[s] == 0 ? 2 : 1); twice++) {
+                        poison(&b);
+                        CUDA(launch(p, &gpu, &d->w, b.y, b.ldy, b.x, b.ldx, m,
+                                    bf ? QUANT_BF16 : QUANT_F16, d->space, NULL));
+                        check(&b, d, text);
+                    }
+                }
+    free_batch(&b);
+}
+
+static void test_bias(on_device *d)
+{
+    static const size_t ms[] = {1, 7, 16, 40, 128, 300};
+    for (size_t i = 0; i < (small ? 3 : 6); i++)
+        for (int bf = 0; bf < 2; bf++) {
+            batch b = make_batch(d, ms[i], bf, 0);
+            d->w.bias = d->bias[bf];
+            run(d, &b, "bias");
+            gpu.flags = QUANT_CUDA_PLAIN;
+            run(d, &b, "bias, plain");
+            gpu.flags = 0;
+            test_wide_plans(d, ms[i], bf);
+            d->w.bias = NULL;
+            free_batch(&b);
+        }
 }
 
 /* A graph of calls, replayed seven times: the same bytes each time. */
@@ -503,7 +571,11 @@ static void test_device(void)
         free_batch(&b);
     }
     test_plans(&d, small ? 3 : 6, 0);
+    test_wide_plans(&d, small ? 21 : 70, 0);
+    test_bias(&d);
     if (!small) {
+        test_wide_plans(&d, 257, 1);
+        test_wide_plans(&d, 600, 0);
         test_plans(&d, 70, 0);
         test_plans(&d, 21, 1);
         static const size_t large[] = {192, 333, 512, 1024, 2049, 4096};
@@ -517,16 +589,25 @@ static void test_device(void)
     if (!small) for (int k = 0; k < N_KINDS; k++) {
         d = upload((kind)k, 512, 2048, is_gguf((kind)k) ? 32 : 128);
         test_plans(&d, 11, k & 1);
+        test_wide_plans(&d, 75, k & 1);
         for (size_t m = 1; m <= 64; m *= 4) {       /* activations that are not centred          */
             batch b = make_batch(&d, m, 0, 3);
             run(&d, &b, "mean 3");
             free_batch(&b);
         }
-        for (size_t m = 1; m <= 128; m *= 2) test_replays(&d, m, (int)(m & 0x55) != 0);
+        for (size_t m = 1; m <= 512; m *= 2) test_replays(&d, m, (int)(m & 0x55) != 0);
         drop(&d);
     }
+    if (!small) {                       /* groups of which a unit has several, cut last units    */
+        static const size_t groups[3] = {32, 64, 0};
+        for (int k = 0; k < 3; k++) {
+            d = upload(GPTQ_V1, 328, 1888, groups[k]);
+            test_wide_plans(&d, 37, k & 1);
+            drop(&d);
+        }
+    }
     d = upload(GPTQ_SYM, small ? 264 : 4096, small ? 512 : 4096, 128);
-    for (size_t m = 1; m <= 64; m *= 4)
+    for (size_t m = 1; m <= 256; m *= 4)
         for (int overlap = 0; overlap < 2; overlap++) test_replays(&d, m, overlap);
     drop(&d);
 }
