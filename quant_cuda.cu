@@ -20,9 +20,9 @@
  *
  *    Records follow the tiles, [row tile][group]: fp16 scales [8][4], entry [g][i] of row g + 8 i;
  *    then ZERO_POINT: bytes [8][4];  OFFSET: fp16 offsets [8][4].  64, 96 or 128 bytes.
- *    Scales and offsets are multiplied by a power of two that brings the largest to 256..512 (it
- *    is taken out again by quant_cuda_matrix.factor), so that no product of a scale and a nibble
- *    leaves the normal range of half floats.
+ *    Scales and offsets of a row are multiplied by a power of two that brings the largest to
+ *    256..512, so that products of scales and nibbles stay in the range of half floats.  What takes
+ *    it out again follows the records: fp32 [row tile][32].
  *
  * 2. The kernel.  A block has wk x wr warps: wr row tiles side by side, wk slices of the columns.
  *    A unit of work is 128 columns: each warp copies its own 2 KiB of weights and its records by
@@ -67,6 +67,7 @@ static size_t records(const quant_cuda_matrix *w)
 /* All that a kernel needs, passed by value. */
 struct quant__job {
     const uint8_t *tiles, *recs;    /* the packed form                                           */
+    const float *gains;
     const void *x, *bias;           /* bias: [row], the type of y; NULL: none                    */
     void *y;
     float *part;                    /* [block][split][token][row] of the workspace               */
@@ -256,12 +257,15 @@ template <int BF> static __device__ __forceinline__ void store_pair(void *y, siz
     }
 }
 
-/* factor v + bias, for two rows of y */
+/* factor gain v + bias, for two rows of y */
 template <int BF>
 static __device__ __forceinline__ float2 scaled(const quant__job &j, float2 v, float factor,
                                                 uint32_t row)
 {
-    float2 b = {0, 0};
+    float2 b = {0, 0}, gain = {0, 0};
+    if (row < j.rows) gain = *(const float2 *)(j.gains + row);
+    v.x *= gain.x;
+    v.y *= gain.y;
     if (j.bias && row < j.rows) b = make_float2(load_act<BF>(j.bias, row),
                                                 load_act<BF>(j.bias, row + 1));
     return make_float2(fmaf(v.x, factor, b.x), fmaf(v.y, factor, b.y));
@@ -804,47 +808,60 @@ static __device__ __forceinline__ void wgmma(float (&d)[T / 2], const uint32_t (
     W_CASE(256, W_R15, "{%128,%129,%130,%131}, %132", W_D15);
 }
 
-/* Scale, zero point and offset of a lane's 2 MT rows, each twice in a register as half floats, in
- * the form that w = (nibble - z) s + o wants; see `nibbles`: odd rows are 16 times too large. */
-template <int MT> struct wide_scales { uint32_t s[2 * MT], z[2 * MT], o[2 * MT]; };
+/* Scale, zero point and offset of a lane's 2 MT rows, each twice in a register as half floats, for
+ * weights W_SCALE times too small: a nibble q where it stands in its word is the half float q 2^-24
+ * (rows g) or q 2^-20 (rows g + 8), a denormal, which costs nothing on these devices.  So
+ *     w = q s - 8 s           8 s is exact; offsets alike: one fma
+ *     w = (q - z) s           z s would not be exact: one subtraction more, ZERO_POINT only
+ * s up to 512 gives w up to 2^-5; scales 2^-8 times the row's largest still keep all their bits. */
+#define W_SCALE 262144.0f           /* 2^18                                                      */
+template <int MT, int SUB> struct wide_scales { uint32_t s[2 * MT], o[2 * MT], z[2 * MT]; };
 
-template <int MT>
-static __device__ __forceinline__ void wide_load_scales(wide_scales<MT> &r, uint32_t rec, int g,
-                                                        uint32_t half, uint32_t zero)
+template <int MT, int SUB>
+static __device__ __forceinline__ void wide_load_scales(wide_scales<MT, SUB> &r, uint32_t rec,
+                                                        int g, uint32_t half, uint32_t zero)
 {
-    uint32_t s[2] = {0, 0}, o[2] = {0, 0}, z = zero == QUANT_CUDA_OFFSET ? 0 : 0x08080808u;
+    uint32_t s[2] = {0, 0}, o[2] = {0, 0}, z = 0;
     if (MT == 2) {
         uint2 v = load_shared8(rec + g * 8);
         s[0] = v.x;
         s[1] = v.y;
     } else s[0] = load_shared4(rec + g * 8 + half * 4);
-    if (zero == QUANT_CUDA_ZERO_POINT) z = load_shared4(rec + 64 + g * 4);
-    if (zero == QUANT_CUDA_OFFSET) {
-        o[0] = load_shared4(rec + 64 + g * 8 + (MT == 2 ? 0 : half * 4));
-        if (MT == 2) o[1] = load_shared4(rec + 64 + g * 8 + 4);
+    if (SUB) {
+        z = load_shared4(rec + 64 + g * 4);
+        if (MT == 1 && half) z >>= 16;
+    } else {
+        const bool is_offset = zero == QUANT_CUDA_OFFSET;
+        const uint32_t by = is_offset ? 0x00010001u /* 2^-24 */ : 0x82008200u /* -2^-15 */;
+#pragma unroll
+        for (int m = 0; m < MT; m++) {
+            o[m] = s[m];
+            if (is_offset) o[m] = load_shared4(rec + 64 + g * 8 + (MT == 2 ? m : half) * 4);
+            if (is_offset) o[m] = half2_mul(o[m], 0x54005400u);     /* 2^6: 2^-18 in all       */
+            o[m] = half2_mul(o[m], by);
+        }
     }
-    if (MT == 1 && half) z >>= 16;
 #pragma unroll
     for (int i = 0; i < 2 * MT; i++) {
-        uint32_t zi = z >> 8 * i & 0xff;
+        const uint32_t zi = z >> 8 * i & 0xff;
         r.s[i] = __byte_perm(s[i >> 1], 0, i & 1 ? 0x3232 : 0x1010);
-        r.o[i] = __byte_perm(o[i >> 1], 0, i & 1 ? 0x3232 : 0x1010);
-        if (i & 1) r.s[i] = half2_mul(r.s[i], 0x2c002c00u);             /* 1 / 16              */
-        r.z[i] = (0x6400u + (i & 1 ? zi * 16 : zi)) * 0x10001u;
+        r.s[i] = half2_mul(r.s[i], i & 1 ? 0x44004400u /* 4 */ : 0x54005400u /* 64 */);
+        if (SUB) r.z[i] = (i & 1 ? zi * 16 : zi) * 0x10001u;
+        else r.o[i] = __byte_perm(o[i >> 1], 0, i & 1 ? 0x3232 : 0x1010);
     }
 }
 
 /* The A operand of 16 rows x 16 columns from one word; i: its first row in r */
-template <int BF, int MT>
+template <int BF, int MT, int SUB>
 static __device__ __forceinline__ void wide_weights(uint32_t (&a)[4], uint32_t w,
-                                                    const wide_scales<MT> &r, int i)
+                                                    const wide_scales<MT, SUB> &r, int i)
 {
 #pragma unroll
     for (int k = 0; k < 4; k++) {
-        const uint32_t v = k & 2 ? w >> 8 : w;
         const int row = i + (k & 1);
-        a[k] = k & 1 ? nibbles<0x00f000f0u>(v, 0x64006400u) : nibbles<0x000f000fu>(v, 0x64006400u);
-        a[k] = half2_fma(half2_sub(a[k], r.z[row]), r.s[row], r.o[row]);
+        a[k] = (k & 2 ? w >> 8 : w) & (k & 1 ? 0x00f000f0u : 0x000f000fu);
+        if (SUB) a[k] = half2_mul(half2_sub(a[k], r.z[row]), r.s[row]);
+        else a[k] = half2_fma(a[k], r.s[row], r.o[row]);
         if (BF) {
             __half2 h = *(__half2 *)&a[k];
             __nv_bfloat162 b = __floats2bfloat162_rn(__low2float(h), __high2float(h));
@@ -956,7 +973,7 @@ static __device__ __forceinline__ void wide_copy(const quant__wide_job &w, uint3
 
 /* One tile of the product.  The words of the next 32 columns are made into operands while the
  * tensor cores work on those before: two sets of registers. */
-template <int BF, int T, int MT, int BIG>
+template <int BF, int T, int MT, int BIG, int SUB>
 static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, float (&acc)[MT][T / 2],
                                                  uint32_t ring, uint32_t full, uint32_t empty,
                                                  wide_cursor &c, uint32_t u0, uint32_t u1)
@@ -967,7 +984,7 @@ static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, float
     const uint32_t rpu = max(w.j.recs_per_unit, 1u), rb = record_bytes(w.zero);
     const uint32_t w_at = T * 256 + my_tile * (Q_UNIT * Q_TILE_BYTES) + lane * 16 + half * 8;
     const uint32_t rec_at = T * 256 + RT * (Q_UNIT * Q_TILE_BYTES) + my_tile * rpu * rb;
-    wide_scales<MT> r;
+    wide_scales<MT, SUB> r;
     uint32_t a[2][2][MT][4], before = 0;
 
 #pragma unroll
@@ -978,7 +995,7 @@ static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, float
         const uint32_t stage = ring + c.stage * w.stage_bytes, bar = c.stage * 8;
         const uint64_t desc = (stage >> 4) | 1u << 16 | (uint64_t)(64 | 1u << 30) << 32;
         barrier_wait(full + bar, c.parity);
-        if (BIG) wide_load_scales<MT>(r, stage + rec_at, g, half, w.zero);
+        if (BIG) wide_load_scales<MT, SUB>(r, stage + rec_at, g, half, w.zero);
 #pragma unroll
         for (int k = 0; k < Q_UNIT; k++) {
             uint32_t q[2][MT];          /* [columns 0-15, 16-31][half]                           */
@@ -995,7 +1012,7 @@ static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, float
             }
             if (!BIG) {
                 const uint32_t i = k >> (w.j.tiles_per_group >> 1);     /* 1 or 2              */
-                wide_load_scales<MT>(r, stage + rec_at + i * rb, g, half, w.zero);
+                wide_load_scales<MT, SUB>(r, stage + rec_at + i * rb, g, half, w.zero);
             }
             wgmma_wait<1>();
             if (k == 1) {               /* all that was read before this stage is done with      */
@@ -1006,7 +1023,7 @@ static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, float
             for (int s = 0; s < 2; s++)
 #pragma unroll
                 for (int m = 0; m < MT; m++)
-                    wide_weights<BF, MT>(a[k & 1][s][m], q[s][m], r, 2 * m);
+                    wide_weights<BF, MT, SUB>(a[k & 1][s][m], q[s][m], r, 2 * m);
             wgmma_fence();
 #pragma unroll
             for (int s = 0; s < 2; s++)
@@ -1049,10 +1066,11 @@ static __device__ __forceinline__ void wide_store(const quant__job &j, float (&a
     const uint32_t from = stage + token * PITCH + piece * 16;
     const uint32_t row = row0 + (MT == 2 ? warp * 32 : (warp & 3) * 32 + (warp >> 2) * 16)
                          + piece * 8;
-    float b[MT][2];
+    float b[MT][2], f[MT][2];           /* bias and factor                                       */
 #pragma unroll
     for (int i = 0; i < 2 * MT; i++) {
         uint32_t r = row - piece * 8 + i * 8 + (lane >> 2);
+        f[i >> 1][i & 1] = r < j.rows ? j.gains[r] * j.factor * W_SCALE : 0.0f;
         b[i >> 1][i & 1] = j.bias && r < j.rows ? load_act<BF>(j.bias, r) : 0.0f;
     }
 #pragma unroll
@@ -1061,8 +1079,8 @@ static __device__ __forceinline__ void wide_store(const quant__job &j, float (&a
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int m = MT == 2 ? i >> 1 : 0, e = 4 * (n + (MT == 2 ? 0 : i >> 1)) + 2 * (i & 1);
-            v[i] = pack_pair<BF>(fmaf(acc[m][e], j.factor, b[m][i & 1]),
-                                 fmaf(acc[m][e + 1], j.factor, b[m][i & 1]));
+            v[i] = pack_pair<BF>(fmaf(acc[m][e], f[m][i & 1], b[m][i & 1]),
+                                 fmaf(acc[m][e + 1], f[m][i & 1], b[m][i & 1]));
         }
         __syncwarp();
         asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
@@ -1115,16 +1133,17 @@ static __device__ __forceinline__ void wide_reduce(const quant__job &j, float (&
         if (row0 + r >= j.rows) continue;
 #pragma unroll
         for (int k = 0; k < 8; k++)
-            v[k] = fmaf(v[k], j.factor, j.bias ? load_act<BF>(j.bias, row0 + r + k) : 0.0f);
+            v[k] = fmaf(v[k], j.gains[row0 + r + k] * j.factor * W_SCALE,
+                        j.bias ? load_act<BF>(j.bias, row0 + r + k) : 0.0f);
         *(uint4 *)((uint16_t *)j.y + (size_t)(token0 + token) * j.ldy + row0 + r)
             = make_uint4(pack_pair<BF>(v[0], v[1]), pack_pair<BF>(v[2], v[3]),
                          pack_pair<BF>(v[4], v[5]), pack_pair<BF>(v[6], v[7]));
     }
     cluster_barrier();                  /* nobody leaves while its memory is being read        */
 }
-/* Leaves the partial sums of a shared tile in the workspace.  True for the block that came last: its
- * acc are the sums then, added in the order of the columns.  A block has two places: for the tile
- * in which its share begins, and for the one in which it ends. */
+/* Leaves the partial sums of a shared tile in the workspace.  True for the block that came last:
+ * its acc are the sums then, added in the order of the columns.  A block has two places: for the
+ * tile in which its share begins, and for the one in which it ends. */
 template <int T, int MT>
 static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, float (&acc)[MT][T / 2],
                                                   uint32_t units, uint32_t tile, uint32_t *last)
@@ -1146,9 +1165,9 @@ static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, floa
             __stcg(p + (m * (T / 8) + i) * THREADS,
                    make_float4(acc[m][4 * i], acc[m][4 * i + 1], acc[m][4 * i + 2],
                                acc[m][4 * i + 3]));
-    __threadfence();
     asm volatile("bar.sync 1, %0;" :: "n"(THREADS) : "memory");
-    if (tid == 0) {
+    if (tid == 0) {                     /* the barrier before it makes its fence one for all     */
+        __threadfence();
         *last = atomicAdd(w.j.count + tile, 1) == b1 - b0;
         if (*last) w.j.count[tile] = 0;
         __threadfence();
@@ -1176,7 +1195,7 @@ static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, floa
 
 /* Grid: tiles * splits blocks (splits > 1, clusters), or any number of blocks that share the tiles.
  * Built for other targets it is empty; see has_wide(). */
-template <int BF, int T, int MT, int BIG>
+template <int BF, int T, int MT, int BIG, int SUB>
 __global__ void __launch_bounds__(wide_threads(T, MT), wide_blocks(T, MT))
 quant__wide_kernel(const __grid_constant__ quant__wide_job w)
 {
@@ -1209,7 +1228,7 @@ quant__wide_kernel(const __grid_constant__ quant__wide_job w)
         wide_walk walk = wide_start(w);
         wide_part p;
         while (wide_step(w, walk, p)) {
-            wide_tile<BF, T, MT, BIG>(w, acc, ring, full, empty, c, p.u0, p.u1);
+            wide_tile<BF, T, MT, BIG, SUB>(w, acc, ring, full, empty, c, p.u0, p.u1);
             const uint2 at = wide_place(w, p.tile);
             const uint32_t row0 = at.x * (MT * 128), token0 = at.y * T;
             if (j.splits > 1)
@@ -1421,9 +1440,10 @@ static const void *find_kernel(const quant__plan &p, const quant_cuda_matrix *w,
     return big ? mma_kernel_for<0, 4>(p, w->zero) : mma_kernel_for<0, 0>(p, w->zero);
 }
 
-template <int BF, int BIG> static const void *wide_kernel(uint32_t t, uint32_t mt)
+template <int BF, int BIG, int SUB> static const void *wide_kernel(uint32_t t, uint32_t mt)
 {
-#define W_KERNEL(T, MT) if (t == T && mt == MT) return (const void *)quant__wide_kernel<BF, T, MT, BIG>
+#define W_KERNEL(T, MT) \
+    if (t == T && mt == MT) return (const void *)quant__wide_kernel<BF, T, MT, BIG, SUB>
     W_KERNEL(16, 1);
     W_KERNEL(32, 1);
     W_KERNEL(48, 1);
@@ -1444,8 +1464,13 @@ template <int BF, int BIG> static const void *wide_kernel(uint32_t t, uint32_t m
 static const void *find_wide(const quant__plan &p, const quant_cuda_matrix *w, quant_type act)
 {
     bool bf = act == QUANT_BF16, big = w->group == 0 || w->group == 128;
-    if (bf) return big ? wide_kernel<1, 1>(p.wide, p.mt) : wide_kernel<1, 0>(p.wide, p.mt);
-    return big ? wide_kernel<0, 1>(p.wide, p.mt) : wide_kernel<0, 0>(p.wide, p.mt);
+    const uint32_t t = p.wide, mt = p.mt;
+    if (w->zero == QUANT_CUDA_ZERO_POINT) {
+        if (bf) return big ? wide_kernel<1, 1, 1>(t, mt) : wide_kernel<1, 0, 1>(t, mt);
+        return big ? wide_kernel<0, 1, 1>(t, mt) : wide_kernel<0, 0, 1>(t, mt);
+    }
+    if (bf) return big ? wide_kernel<1, 1, 0>(t, mt) : wide_kernel<1, 0, 0>(t, mt);
+    return big ? wide_kernel<0, 1, 0>(t, mt) : wide_kernel<0, 0, 0>(t, mt);
 }
 
 static void fill_job(quant__job *j, const quant__plan &p, const quant_cuda_matrix *w, void *y,
@@ -1454,6 +1479,7 @@ static void fill_job(quant__job *j, const quant__plan &p, const quant_cuda_matri
     memset(j, 0, sizeof *j);
     j->tiles = (const uint8_t *)w->data;
     j->recs = j->tiles + row_tiles(w) * col_tiles(w) * Q_TILE_BYTES;
+    j->gains = (const float *)(j->recs + row_tiles(w) * records(w) * record_bytes(w->zero));
     j->x = x;
     j->bias = w->bias;
     j->y = y;
@@ -1593,7 +1619,7 @@ static void *find_wide_driver(uint32_t capability)
     cudaFuncAttributes a;
     cudaDriverEntryPointQueryResult found;
     if (capability != 90) return NULL;
-    if (cudaFuncGetAttributes(&a, (const void *)quant__wide_kernel<0, 64, 1, 1>) != cudaSuccess
+    if (cudaFuncGetAttributes(&a, (const void *)quant__wide_kernel<0, 64, 1, 1, 0>) != cudaSuccess
         || a.sharedSizeBytes == 0
         || cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault,
                                             &found) != cudaSuccess
@@ -1802,7 +1828,7 @@ static quant_result check_source(const quant_cuda_source *s, quant_error *err)
 quant_result quant_cuda_matrix_init(quant_cuda_matrix *w, const quant_cuda_source *s,
                                     quant_error *err)
 {
-    float most = 0, scale, offset;
+    float scale, offset;
     size_t row, g;
     quant_result r;
     if (!w || !s) return fail(err, QUANT_E_ARG, 0, "w or s is NULL");
@@ -1823,12 +1849,12 @@ quant_result quant_cuda_matrix_init(quant_cuda_matrix *w, const quant_cuda_sourc
                                         + g * 32 / block_cols(s->type) : g * s->rows + row;
                 return fail(err, QUANT_E_NUMERIC, where, "a scale is not finite");
             }
-            most = fmaxf(most, fmaxf(fabsf(scale), fabsf(offset)));
             if (!gguf && get_zero(s, row, g) != 8) w->zero = QUANT_CUDA_ZERO_POINT;
         }
     }
-    w->factor = 1 / scale_gain(most);
-    w->size = row_tiles(w) * (col_tiles(w) * Q_TILE_BYTES + records(w) * record_bytes(w->zero));
+    w->factor = 1;
+    w->size = row_tiles(w) * (col_tiles(w) * Q_TILE_BYTES + records(w) * record_bytes(w->zero)
+                              + 32 * sizeof(float));
     return QUANT_OK;
 }
 
@@ -1852,7 +1878,7 @@ static void put16(uint8_t *p, uint32_t v)
 quant_result quant_cuda_pack(void *dst, const quant_cuda_matrix *w, const quant_cuda_source *s,
                              quant_error *err)
 {
-    uint8_t *tiles = (uint8_t *)dst, *recs, q[32];
+    uint8_t *tiles = (uint8_t *)dst, *recs, *gains, q[32];
     size_t tile_row, k, g;
     quant_result r;
     if (!dst || !w || !s) return fail(err, QUANT_E_ARG, 0, "dst, w or s is NULL");
@@ -1862,11 +1888,18 @@ quant_result quant_cuda_pack(void *dst, const quant_cuda_matrix *w, const quant_
         return fail(err, QUANT_E_ARG, 0, "w was made from another source");
     recs = tiles + row_tiles(w) * col_tiles(w) * Q_TILE_BYTES;
     memset(dst, 0, w->size);
-    const float gain = 1 / w->factor;           /* a power of two: exact                       */
+    gains = recs + row_tiles(w) * records(w) * record_bytes(w->zero);
     const uint32_t rb = record_bytes(w->zero);
     for (tile_row = 0; tile_row < row_tiles(w); tile_row++) {
         for (uint32_t i = 0; i < 32 && tile_row * 32 + i < w->rows; i++) {
             size_t row = tile_row * 32 + i;
+            float most = 0, scale, offset;
+            for (g = 0; g < records(w); g++) {
+                get_scale(&scale, &offset, s, row, g);
+                most = fmaxf(most, fmaxf(fabsf(scale), fabsf(offset)));
+            }
+            const float gain = scale_gain(most), back = 1 / gain;       /* powers of two: exact  */
+            memcpy(gains + row * sizeof back, &back, sizeof back);
             for (k = 0; k < col_tiles(w); k++) {
                 get_nibbles(q, s, row, k * 32);
                 put_nibbles(tiles + (tile_row * col_tiles(w) + k) * Q_TILE_BYTES, i, q);
@@ -1874,7 +1907,6 @@ quant_result quant_cuda_pack(void *dst, const quant_cuda_matrix *w, const quant_
             for (g = 0; g < records(w); g++) {
                 uint8_t *rec = recs + (tile_row * records(w) + g) * rb;
                 uint32_t at = i % 8 * 4 + i / 8;        /* [g][i] of row g + 8 i               */
-                float scale, offset;
                 get_scale(&scale, &offset, s, row, g);
                 put16(rec + at * 2, half_of(scale * gain));
                 if (w->zero == QUANT_CUDA_ZERO_POINT) rec[64 + at] = (uint8_t)get_zero(s, row, g);

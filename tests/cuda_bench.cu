@@ -49,6 +49,12 @@ __global__ void fill_values(uint16_t *p, size_t n, uint32_t seed, int bf, float 
     }
 }
 
+__global__ void fill_gains(float *p, size_t n)
+{
+    size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    for (; i < n; i += (size_t)gridDim.x * blockDim.x) p[i] = 1;
+}
+
 /* Eight independent 16-byte loads a thread, 64 KiB a block: as fast as a pure read was seen. */
 __global__ void __launch_bounds__(512) read_all(const uint4 *p, size_t n, uint32_t *out)
 {
@@ -122,7 +128,7 @@ static void make_weights(shape *s, bool zp)
     s->w.zero = zp ? QUANT_CUDA_ZERO_POINT : QUANT_CUDA_SYMMETRIC;
     s->w.factor = 1.0f / 65536;
     size_t tiles = row_tiles(&s->w) * col_tiles(&s->w) * Q_TILE_BYTES;
-    s->w.size = tiles + row_tiles(&s->w) * records(&s->w) * record_bytes(s->w.zero);
+    s->w.size = tiles + row_tiles(&s->w) * (records(&s->w) * record_bytes(s->w.zero) + 128);
     size_t n = std::max((size_t)2, ((size_t)320 << 20) / s->w.size + 1);
     for (size_t i = 0; i < n; i++) {
         void *p;
@@ -131,6 +137,7 @@ static void make_weights(shape *s, bool zp)
         /* with zero points the bytes between the scales are small numbers, too: fine             */
         fill_values<<<256, 256>>>((uint16_t *)((uint8_t *)p + tiles), (s->w.size - tiles) / 2,
                                   (uint32_t)i + 77, 0, 256);
+        fill_gains<<<64, 256>>>((float *)((uint8_t *)p + s->w.size) - s->n, s->n);
         s->copies.push_back(p);
     }
     size_t bytes = s->n * s->k * 2;

@@ -171,9 +171,11 @@ static double packed_weight(const quant_cuda_matrix *w, const uint8_t *p, size_t
     rec += (row / 32 * recs + (w->group ? col / w->group : 0)) * rb;
     size_t at = r % 8 * 4 + r / 8;
     double s = half_at(rec + at * 2);
-    if (w->zero == QUANT_CUDA_SYMMETRIC) return w->factor * s * (q - 8);
-    if (w->zero == QUANT_CUDA_ZERO_POINT) return w->factor * s * (q - rec[64 + at]);
-    return w->factor * (s * q + half_at(rec + 64 + at * 2));
+    float gain;
+    memcpy(&gain, p + rt * (kt * 512 + recs * rb) + row * 4, 4);
+    if (w->zero == QUANT_CUDA_SYMMETRIC) return gain * s * (q - 8);
+    if (w->zero == QUANT_CUDA_ZERO_POINT) return gain * s * (q - rec[64 + at]);
+    return gain * (s * q + half_at(rec + 64 + at * 2));
 }
 
 static void test_pack(kind k, size_t rows, size_t cols, size_t group)
@@ -380,7 +382,9 @@ static void check(batch *b, const on_device *d, const char *what)
         }
     }
     double e = sqrt(err / ref);
-    bool ok = e <= (b->bf ? 3e-3 : 5e-4) && !written;       /* a NaN is not <=                   */
+    /* bf16: rounding y alone gives 1.7e-3 on average, of a few numbers up to twice that          */
+    const double bound = !b->bf ? 5e-4 : n * b->m < 200 ? 4e-3 : 3e-3;
+    bool ok = e <= bound && !written;                       /* a NaN is not <=                   */
     if (!(e <= worst[b->bf])) worst[b->bf] = e;
     snprintf(text, sizeof text, "%s %s M=%zu %s error %.2e, %zu written outside", what, d->src.name,
              b->m, b->bf ? "bf16" : "fp16", e, written);
