@@ -1325,12 +1325,15 @@ static size_t plan_tokens(const quant__plan &p, size_t tokens)
 /* Counters first, in a place of their own: they must be zero between calls, whatever shape the
  * next call has.  Then partial sums.  Neither when the blocks of a split form a cluster. */
 enum { Q_COUNTERS = 4096 };
+static size_t wide_space(size_t blocks, size_t area)    /* area: T MT                          */
+{
+    return Q_COUNTERS * sizeof(unsigned) + blocks * 2 * area * 128 * sizeof(float);
+}
 static size_t plan_workspace(const quant__plan &p, const quant_cuda_matrix *w, size_t tokens)
 {
     size_t tiles = plan_rows(p, w) * plan_tokens(p, tokens);
     if (p.wide && p.splits == 1 && p.whole < tiles)
-        return Q_COUNTERS * sizeof(unsigned)
-               + (size_t)p.blocks * 2 * p.wide * p.mt * 128 * sizeof(float);
+        return wide_space(p.blocks, p.wide * p.mt);
     if (p.wide || p.nt == 0 || p.splits == 1 || p.cluster) return 0;
     return Q_COUNTERS * sizeof(unsigned) + plan_rows(p, w) * plan_tokens(p, tokens) * p.splits
                                            * (p.wr * 32) * (p.nt * 8) * sizeof(float);
@@ -1363,6 +1366,66 @@ static size_t plan_shared(const quant__plan &p, const quant_cuda_device *gpu,
     return once && p.wr * p.wk > 8 && need < half ? half : need;
 }
 
+/* Microseconds that a block of the wgmma kernel takes for 128 columns, alone on its multiprocessor
+ * or with another one, fitted to some 4,800 measurements of cuda_bench wide on an H200. */
+static const struct { uint32_t t, mt; float alone, both; } wide_costs[] = {
+    {16, 1, 0.46f, 0.77f}, {16, 2, 0.73f, 1.28f}, {32, 1, 0.50f, 0.82f}, {32, 2, 0.78f, 1.46f},
+    {48, 1, 0.54f, 0.93f}, {48, 2, 0.78f, 0}, {64, 1, 0.56f, 1.07f}, {64, 2, 0.94f, 0},
+    {96, 1, 0.63f, 0}, {96, 2, 1.19f, 0}, {128, 1, 0.78f, 0}, {128, 2, 1.50f, 0},
+    {192, 1, 1.08f, 0}, {256, 1, 1.52f, 0}};
+
+/* What they add up to, with the cost of writing y and of adding up.  Infinite for plans that
+ * measure badly: clusters of three and more do not fill the device (they want one group of its
+ * multiprocessors), and small ones are put two on a multiprocessor while others are free. */
+static float wide_time(uint32_t i, size_t tiles, size_t units, size_t sms, uint32_t splits,
+                       uint32_t per_sm)
+{
+    const uint32_t t = wide_costs[i].t, mt = wide_costs[i].mt;
+    const float area = (float)(t * mt) / 128, store = 0.87f * area;
+    const float cost = per_sm == 2 ? wide_costs[i].both : wide_costs[i].alone, no = 1e30f;
+    size_t slots = sms * per_sm, blocks = tiles * splits;
+    if (splits == 0) {
+        if (per_sm == 2 && mt == 2 && t > 16) return no;
+        float each = (float)tiles * (float)units / (float)slots;
+        return 1.03f * (each * (cost + store / (float)units) + 6.4f + 2.7f * area);
+    }
+    if (splits >= 3) {
+        slots = slots * (per_sm == 2 ? 87 : 75) / 100;
+        if (blocks > slots || (per_sm == 1 ? splits > 3 : t > 32 || (mt == 2 && t > 16)))
+            return no;
+    }
+    if (per_sm == 2 && splits > 1 && blocks <= sms) return no;
+    size_t rounds = (blocks + slots - 1) / slots, in_last = blocks - (rounds - 1) * slots;
+    float each = (float)units / (float)splits, all = each * cost, last = all;
+    if (per_sm == 2 && in_last <= sms) last = each * wide_costs[i].alone;
+    float add = splits > 1 ? 1.7f + 0.13f * (float)splits + 1.66f * area : 0;
+    return (float)(rounds - 1) * all + last + (float)rounds * (store + add);
+}
+
+static bool choose_wide(quant__plan *best, const quant_cuda_device *gpu, const quant_cuda_matrix *w,
+                        size_t tokens)
+{
+    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT, sms = gpu->sms ? gpu->sms : 1;
+    float least = 1e30f;
+    for (uint32_t i = 0; i < sizeof wide_costs / sizeof *wide_costs; i++) {
+        const uint32_t t = wide_costs[i].t, mt = wide_costs[i].mt;
+        const size_t token_tiles = (tokens + t - 1) / t;
+        const size_t tiles = (row_tiles(w) + mt * 4 - 1) / (mt * 4) * token_tiles;
+        if (tokens > 1024 && t * mt != 256) continue;
+        if (token_tiles > 1 && t < 64) continue;
+        for (uint32_t per_sm = 1; per_sm <= (uint32_t)wide_blocks((int)t, (int)mt); per_sm++)
+            for (uint32_t splits = 0; splits <= 7; splits++) {
+                quant__plan p;
+                float time = wide_time(i, tiles, units, sms, splits, per_sm);
+                if (time >= least || !wide_plan(&p, gpu, w, tokens, t, mt, splits, per_sm))
+                    continue;
+                least = time;
+                *best = p;
+            }
+    }
+    return least < 1e30f;
+}
+
 static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
                              size_t tokens, quant_type act)
 {
@@ -1371,16 +1434,8 @@ static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matr
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
     size_t i = 0;
     if (gpu->capability < 80 || gpu->flags & QUANT_CUDA_PLAIN) return p;
-    if (gpu->tensor_map && tokens > 16) {
-        static const uint32_t ts[6] = {16, 32, 48, 64, 96, 128};
-        uint32_t k = 0, mt = tiles >= 500 ? 2 : 1, sp;
-        while (k < 5 && ts[k] < tokens) k++;
-        size_t n = (row_tiles(w) + mt * 4 - 1) / (mt * 4) * ((tokens + ts[k] - 1) / ts[k]);
-        for (sp = 8; sp > 1 && (n * sp > gpu->sms || sp > units); sp--) {}
-        if (sp == 1 && n % gpu->sms) sp = 0;
-        if (wide_plan(&p, gpu, w, tokens, ts[k], mt, sp, 1)) return p;
-        p = {0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0};
-    }
+    if (gpu->tensor_map && tokens > (tiles <= 200 ? 32u : 16u) && choose_wide(&p, gpu, w, tokens))
+        return p;
     while (tokens > measured[i].tokens && measured[i].tokens != ~0u) i++;
     while (tiles > measured[i].row_tiles && measured[i].row_tiles != ~0u) i++;
     p.nt = measured[i].nt;
@@ -1672,6 +1727,8 @@ size_t quant_cuda_workspace_size(const quant_cuda_device *gpu, const quant_cuda_
         if (na > most) most = na;
         if (nb > most) most = nb;
     }
+    /* but those of the wgmma kernel share what does not go round, whatever their number */
+    if (gpu->tensor_map && most < wide_space(gpu->sms, 256)) most = wide_space(gpu->sms, 256);
     return most;
 }
 
