@@ -3919,11 +3919,22 @@ QUANT__INLINE void quant__spread(uint8_t *part, const uint8_t *src, size_t n, si
 /* Bits 4 g + k of a stripe: byte k of a word with one bit for each g. */
 QUANT__INLINE void quant__bit_word(uint8_t *dst, uint32_t bits)
 {
-    uint32_t k, g, v;
+    uint32_t k, v;
     for (k = 0; k < 4; k++) {
-        for (v = g = 0; g < 8; g++) v |= (bits >> (4 * g + k) & 1) << g;
-        dst[k] = (uint8_t)v;
+        v = bits >> k & 0x11111111u;
+        v = (v | v >> 3) & 0x03030303u;
+        v = (v | v >> 6) & 0x000f000fu;
+        dst[k] = (uint8_t)(v | v >> 12);
     }
+}
+
+/* Digit n of eight TQ1_0 bytes: as quant__trit. */
+QUANT__INLINE uint64_t quant__trits8(uint64_t v, int n)
+{
+    static const uint8_t power[5] = { 1, 3, 9, 27, 81 };
+    const uint64_t mask = 0x00ff00ff00ff00ffu, even = (v & mask) * power[n] & mask;
+    const uint64_t odd = (v >> 8 & mask) * power[n] & mask;
+    return (even * 3 >> 8 & 0x0003000300030003u) | (odd * 3 & 0x0300030003000300u);
 }
 
 /* Digits of 2 bits to bytes, 8 of them. */
@@ -4046,33 +4057,42 @@ QUANT__FN void quant__pack_grid(uint8_t *q, uint8_t *high, uint8_t *f, uint8_t *
 }
 #endif
 
-/* A block whose bits the file has in another order than P16: its parts as those of a row. */
+/* Eight digits of 2 bits in bytes to weights i to i + 7 of the order C128. */
+QUANT__INLINE void quant__put_codes2(uint8_t *qs, int i, uint64_t codes)
+{
+    uint8_t *q = qs + 32 * (i / 128) + i % 32;
+    quant__put64(q, quant__le64(q) | codes << 2 * (i / 32 % 4));
+}
+
+/* A block whose bits the file has in another order than P16: its parts as those of a row, q zero at
+ * first. */
 QUANT__FN void quant__reorder(uint8_t *q, uint8_t *d, const uint8_t *src, quant_type t)
 {
-    int i, n, m;
+    int n, m, j, g;
+    d[0] = src[0];
+    d[1] = src[1];
     if (t == QUANT_TQ1_0) {
         const quant__tq1_0 *b = (const quant__tq1_0 *)(const void *)src;
-        for (i = 0; i < QUANT__K; i++) {
-            int digit;
-            if (i < 160) n = i / 32, m = b->qs[i % 32];
-            else if (i < 240) n = (i - 160) / 16, m = b->qs[32 + i % 16];
-            else n = (i - 240) / 4, m = b->qh[i % 4];
-            digit = quant__trit((uint8_t)m, n);
-            q[32 * (i / 128) + i % 32] |= (uint8_t)(digit << 2 * (i / 32 % 4));
+        for (n = 0; n < 5; n++) {
+            for (m = 0; m < 32; m += 8)
+                quant__put_codes2(q, 32 * n + m, quant__trits8(quant__le64(b->qs + m), n));
+            for (m = 0; m < 16; m += 8)
+                quant__put_codes2(q, 160 + 16 * n + m,
+                                  quant__trits8(quant__le64(b->qs + 32 + m), n));
         }
+        for (n = 0; n < 16; n++)                    /* weights 240 to 255, the last of all fields */
+            q[48 + n] |= (uint8_t)(quant__trit(b->qh[n % 4], n / 4) << 6);
         d[0] = b->d[0];
         d[1] = b->d[1];
-    } else {                                        /* Q1_0 and Q2_0                             */
-        d[0] = src[0];
-        d[1] = src[1];
-        for (i = 0; i < 4 && t == QUANT_Q1_0; i++)
-            quant__bit_word(q + 4 * i, quant__le32(src + 2 + 4 * i));
-        for (i = 0; i < 64 && t == QUANT_Q2_0; i++) {
-            int j = i / 32, g = i / 4 % 8;
-            q[4 * (g % 4) + i % 4] |= (uint8_t)((src[2 + i / 4] >> 2 * (i % 4) & 3)
-                                                << (4 * j + 2 * (g / 4)));
-        }
     }
+    for (j = 0; j < 4 && t == QUANT_Q1_0; j++)
+        quant__bit_word(q + 4 * j, quant__le32(src + 2 + 4 * j));
+    for (j = 0; j < 2 && t == QUANT_Q2_0; j++)
+        for (g = 0; g < 8; g += 2) {
+            uint64_t codes = quant__digits2(quant__le16(src + 2 + 8 * j + g));
+            quant__put64(q + 4 * (g % 4),
+                         quant__le64(q + 4 * (g % 4)) | codes << (4 * j + 2 * (g / 4)));
+        }
 }
 
 /* One block of row r of a tile into the unit at dst.  Parts of the file's blocks, in their own

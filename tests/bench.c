@@ -1,4 +1,4 @@
-/* Speed figures: `make bench`, or build/bench [open|rates|quantize|formats].  Prints a table of
+/* Speed figures: `make bench`, or build/bench [open|rates|quantize|formats|pack].  Prints a table of
  * opening times, encoders, decoders and the quantize program end to end, beside what was asked for.
  * Nothing here fails on a slow machine; build/files holds the files that it makes.
  *
@@ -574,6 +574,56 @@ static void products(const bench_options *o)
     munmap(map, all);
 }
 
+/* What is done once: packing (GB/s of the file's bytes, one thread, warm) and, after the types,
+ * activations to 8 bits (10^9 a second) with each instruction set. */
+static void packing(void)
+{
+    enum { ROWS = 1024, COLS = 4096, TIMES = 9 };
+    quant_type t;
+    quant_cpu cpu;
+    quant_matrix m;
+    double s[TIMES];
+    int i;
+    float *x = (float *)calloc(64 * COLS, sizeof *x);
+    if (!x) die("memory");
+    printf("type\tpack_gb_s\n");
+    for (t = 0; t < QUANT_TYPE_COUNT; t++) {
+        size_t size = quant_row_size(t, COLS) * ROWS;
+        uint8_t *q, *packed;
+        if (!(quant_type_get(t)->flags & QUANT_TF_DECODE)) continue;
+        q = bench_weights(t, ROWS, COLS);
+        if (quant_matrix_init(&m, t, q, ROWS, COLS, 0)) die("matrix");
+        packed = (uint8_t *)malloc(quant_matrix_pack_size(&m));
+        if (!packed) die("memory");
+        for (i = -1; i < TIMES; i++) {
+            quant_matrix p;
+            double a = now();
+            if (quant_matrix_pack(&p, &m, packed, quant_matrix_pack_size(&m))) die("pack");
+            if (i >= 0) s[i] = now() - a;
+        }
+        printf("%s\t%.2f\n", quant_type_name(t), (double)size * 1e-9 / median(s, TIMES));
+        free(q);
+        free(packed);
+    }
+    printf("isa\tact_g_s\n");
+    for (i = 0; i < 64 * COLS; i++) x[i] = (float)(i % 17) - 8.1f;
+    for (cpu = 0; cpu < 256; cpu = cpu ? cpu << 1 : 1) {
+        void *act;
+        if ((cpu & quant_cpu_detect()) != cpu) continue;
+        if (quant_matrix_init(&m, QUANT_Q4_0, x, 64, COLS, cpu)) die("matrix");
+        act = malloc(quant_act_size(&m, 64));
+        if (!act) die("memory");
+        for (i = -1; i < TIMES; i++) {
+            double a = now();
+            quant_act(&m, act, x, COLS, 64);
+            if (i >= 0) s[i] = now() - a;
+        }
+        printf("%s\t%.2f\n", quant_cpu_name(cpu), 64 * COLS * 1e-9 / median(s, TIMES));
+        free(act);
+    }
+    free(x);
+}
+
 static int matmul_main(int argc, char **argv)
 {
     bench_options o = { "all", "1,8,512", 1, 4096, 4096, 700, 0,
@@ -790,11 +840,15 @@ int main(int argc, char **argv)
         program("Q8_0", "300");
         program("Q4_0", "300");
     }
+    if (strcmp(what, "pack") == 0) {
+        known = 1;
+        packing();
+    }
     if (strcmp(what, "formats") == 0) {
         known = 1;
         formats();
     }
     if (!known)
-        fprintf(stderr, "usage: bench [all|open|rates|quantize|formats|linalg|matmul ...]\n");
+        fprintf(stderr, "usage: bench [all|open|rates|quantize|formats|pack|linalg|matmul ...]\n");
     return !known;
 }
