@@ -3816,6 +3816,7 @@ typedef struct quant__job {
     const uint8_t *w;               /* first unit of the tile; FLOATS: 16 numbers for each column*/
     const uint8_t *next;            /* MANY: what will be decoded next, fetch_size bytes of each */
     size_t         tile, fetch_size;    /* tile; bytes from tile to tile                         */
+    size_t         share;           /* MANY: bytes to fetch with each stripe of four tokens      */
     quant__stripe *decoded[QUANT__TILES];   /* DECODE: [0], MANY: one a tile; [n_stripes]        */
     size_t         stripe, n_stripes;   /* FEW, DECODE: which ones, from w on; MANY: of x        */
     const quant__act32 *x;          /* [groups of four tokens][stripes][the tokens of a group]   */
@@ -4273,6 +4274,8 @@ QUANT__APART void quant__product_decoded(const quant__job *job, quant__run *run,
         a.stripe = first + s;
         a.next = s + QUANT__STRIPES < n ? a.w + (s + QUANT__STRIPES) * bytes : a.w + done * a.tile;
         a.fetch_size = a.tile ? QUANT__STRIPES * bytes : 0;
+        i = ((size_t)a.tokens + 3) / 4 * a.n_stripes;
+        a.share = (a.fetch_size / 64 + i) / i * 64;
         run(&a);
         a.add = 1;
     }
@@ -4336,7 +4339,8 @@ QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const v
     const size_t cols = w->layout ? unit ? w->cols : 256 : !unit ? 32 : unit > 128 ? unit : 128;
     const size_t tile = quant__tile_size(w->type, w->cols);
     const int wide = w->layout && unit && w->cpu;   /* several tiles at a time                   */
-    const size_t batch = blocks > 256 ? 24 : blocks > 128 ? 48 : 96;
+    const size_t fit = 2048 * 1024 / sizeof(quant__act32) / (blocks + 1) / 4 * 4;
+    const size_t batch = fit > 256 ? 256 : fit < 24 ? 24 : fit;
     uint8_t made[16 * 210];                         /* the largest: 256 columns of Q6_K          */
     size_t t, r, c;
     quant__run *run = quant__kernels(w->cpu);
@@ -9381,11 +9385,9 @@ QUANT__LANE void QUANT__N(decode)(const quant__job *a, const quant_type t)
 QUANT__LANE void QUANT__N(some)(const quant__job *a, int halves, int mins, int most, int two,
                                 int ahead, size_t t, size_t r, int n)
 {
-    /* shares of what is next, so that it arrives while this is multiplied                       */
-    const size_t slots = ((size_t)a->tokens + 3) / 4 * a->n_stripes;
-    const size_t share = (a->fetch_size / 64 + slots) / slots * 64;
+    /* what is next arrives while this is multiplied                                             */
     const uint8_t *next = a->next + r / QUANT__TILE * a->tile, *next2 = next + a->tile;
-    size_t from = t / 4 * a->n_stripes * share, k;
+    size_t from = t / 4 * a->n_stripes * a->share, k;
     const quant__p16 *p = &quant__p16s[a->type];
     const int shift = QUANT__N(shift)(p);
     const QUANT__N(V) none = QUANT__N(load)(a->decoded[0]->q[0]);
@@ -9409,7 +9411,7 @@ QUANT__LANE void QUANT__N(some)(const quant__job *a, int halves, int mins, int m
     QUANT__EACH(n, x[i] = a->x + t / 4 * a->group + a->stripe * (size_t)n + i;)
     for (s = 0; s < a->n_stripes; s++, at[0].dec++) {
         if (ahead) QUANT__EACH(n, QUANT__FETCH(x[i] + a->group);)
-        for (k = 0; k < share && from < a->fetch_size; k += 64, from += 64) {
+        for (k = 0; k < a->share && from < a->fetch_size; k += 64, from += 64) {
             QUANT__FETCH(next + from);
             if (two) QUANT__FETCH(next2 + from);
         }
