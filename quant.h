@@ -3790,7 +3790,7 @@ static const quant__p16 quant__p16s[QUANT_TYPE_COUNT] = {
  * begins its sums at -sum q << s.  One line of the cache. */
 typedef struct quant__act32 {
     float   d, ds, dh[2];           /* scale; d sum q, and of its halves, for minima             */
-    int32_t n, nh[2], zero;         /* -sum q, and of its halves                                 */
+    int32_t n, nh[2], zero;         /* -sum q; -32 sum q of its halves, for Q6_K as it is        */
     uint8_t q[32];                  /* two's complement                                          */
 } quant__act32;
 QUANT__STATIC_ASSERT(act32, sizeof(quant__act32) == 64);
@@ -9258,6 +9258,12 @@ QUANT__LANE QUANT__N(F) QUANT__N(scale)(QUANT__N(F) f, QUANT__N(I) acc, QUANT__N
     return f;
 }
 
+/* Start of the sums of a half: Q6_K, which is most often used of these types, needs no shift. */
+QUANT__LANE QUANT__N(I) QUANT__N(start_half)(int32_t n32, int shift, int most)
+{
+    return most == 63 ? QUANT__N(iset)(n32) : QUANT__N(start)(n32 / 32, shift);
+}
+
 /* One stripe times n <= 4 tokens for the row vectors at `a` and, if two, at `b`:
  * what is read of a token serves both.  halves, mins: what scales there are; shift: of the start of
  * the sums. */
@@ -9275,7 +9281,8 @@ QUANT__LANE void QUANT__N(stripe)(QUANT__N(F) *fa, QUANT__N(F) *fb, const quant_
                 if (two) cb[i] = QUANT__N(take)(p, packed, b, i, table);)
     QUANT__EACH(n,
         const QUANT__N(I) start = mins ? QUANT__N(iset)(0)      /* their codes are as they are  */
-                                : QUANT__N(start)(halves ? x[i]->nh[0] : x[i]->n, shift);
+                                : halves ? QUANT__N(start_half)(x[i]->nh[0], shift, most)
+                                : QUANT__N(start)(x[i]->n, shift);
         acc[i] = QUANT__N(dot16)(start, ca[0], ca[1], ca[2], ca[3], x[i]->q, most);
         pa[i] = sa[0];
         if (halves) pa[i] = QUANT__N(mul)(QUANT__N(to_float)(acc[i]), sa[0]);
@@ -9288,8 +9295,8 @@ QUANT__LANE void QUANT__N(stripe)(QUANT__N(F) *fa, QUANT__N(F) *fb, const quant_
     QUANT__EACH(4, ca[i] = QUANT__N(take)(p, packed, a, i + 4, table);
                 if (two) cb[i] = QUANT__N(take)(p, packed, b, i + 4, table);)
     QUANT__EACH(n,
-        const QUANT__N(I) start = mins ? QUANT__N(iset)(0)
-                                : QUANT__N(start)(x[i]->nh[1], shift);
+        const QUANT__N(I) start = mins || !halves ? QUANT__N(iset)(0)
+                                : QUANT__N(start_half)(x[i]->nh[1], shift, most);
         acc[i] = QUANT__N(dot16)(halves ? start : acc[i], ca[0], ca[1], ca[2], ca[3],
                                  x[i]->q + 16, most);
         fa[i] = QUANT__N(scale)(fa[i], acc[i], pa[i], sa, x[i], halves, mins);
@@ -9535,7 +9542,7 @@ QUANT__LANE void QUANT__N(act_block)(quant__act32 *a, const float *x)
             QUANT__N(narrow)(a->q + i, q);
         }
         sum[h] = QUANT__N(hsum)(s);
-        a->nh[h] = -sum[h];
+        a->nh[h] = -32 * sum[h];
         a->dh[h] = d * (float)sum[h];
     }
     a->d = d;
@@ -9597,7 +9604,7 @@ QUANT__TARGET static void QUANT__N(run_type)(const quant__job *a)
 #define QUANT__BY_KIND(X) X(0, 0, 31) X(0, 0, 127) X(0, 0, 255) X(0, 1, 31) \
     X(1, 0, 31) X(1, 0, 63) X(1, 0, 127) X(1, 1, 31)
 #else
-#define QUANT__BY_KIND(X) X(0, 0, 0) X(0, 1, 0) X(1, 0, 0) X(1, 1, 0)
+#define QUANT__BY_KIND(X) X(0, 0, 0) X(0, 1, 0) X(1, 0, 0) X(1, 0, 63) X(1, 1, 0)
 #endif
 #define QUANT__KIND(halves, mins, most) \
     QUANT__TARGET static void QUANT__N(many_##halves##mins##_##most)(const quant__job *a) \
@@ -9609,7 +9616,7 @@ QUANT__TARGET static void QUANT__N(run_many)(const quant__job *a)
 {
     const quant__p16 *p = &quant__p16s[a->type];
     const int halves = QUANT__N(has_halves)(p), mins = p->minima != QUANT__M0;
-    const int most = !QUANT__NARROW ? 0 : p->most < 31 ? 31 : p->most;
+    const int most = !QUANT__NARROW ? (p->most == 63 ? 63 : 0) : p->most < 31 ? 31 : p->most;
 #define QUANT__KIND(h, m, o) \
     if (halves == h && mins == m && most == o) QUANT__N(many_##h##m##_##o)(a);
     QUANT__BY_KIND(QUANT__KIND)
