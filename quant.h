@@ -871,7 +871,7 @@ QUANT_API void quant_gptq_groups(const quant_gptq *g, uint32_t *g_idx);
  * The same call gives the same bytes, from run to run and on every device of the same model.
  *
  * Limits: cols is a multiple of 32, rows a multiple of 8, tokens any number.  Types: GPTQ int4
- * (v1 and v2, no act-order), AWQ "gemm" int4, GGUF Q4_0, Q4_1, Q4_K.  Other types: E_TYPE. */
+ * (v1 and v2, act-order), AWQ "gemm" int4, GGUF Q4_0, Q4_1, Q4_K.  Other types: E_TYPE. */
 enum {                              /* quant_cuda_source.format                                  */
     QUANT_CUDA_GGUF = 0,            /* data: rows of `type` as in a GGUF file                    */
     QUANT_CUDA_GPTQ_V1,             /* data: qweight i32 [cols / 8][rows], low nibble first;     */
@@ -893,8 +893,10 @@ typedef struct quant_cuda_source {
     const uint16_t *scales;         /* fp16 [groups][rows], groups = cols / group rounded up;
                                        not read for GGUF                                       */
     const uint32_t *zeros;          /* NULL: the zero point is 8                                 */
-    const uint32_t *g_idx;          /* NULL, or [cols] the group of each column.  Only c / group
-                                       is supported yet: act-order gives E_TYPE                  */
+    const uint32_t *g_idx;          /* NULL, or [cols] the group of each column.  Other than
+                                       c / group it is act-order: columns are packed group by
+                                       group, and each product first gathers x in that order.
+                                       Every group must have `group` columns                     */
 } quant_cuda_source;
 
 enum {                              /* quant_cuda_matrix.zero: what a nibble q stands for        */
@@ -907,6 +909,7 @@ enum {                              /* quant_cuda_matrix.zero: what a nibble q s
 typedef struct quant_cuda_matrix {
     uint32_t    zero;               /* QUANT_CUDA_SYMMETRIC ...                                  */
     uint32_t    group;              /* 32, 64 or 128; 0: the whole column                        */
+    uint32_t    ordered;            /* 1: act-order, x is gathered first                         */
     size_t      rows, cols;
     size_t      size;               /* bytes of the packed form, host and device                 */
     float       factor;             /* of all weights                                            */
@@ -921,7 +924,9 @@ enum {                              /* quant_cuda_device.flags                  
      * (programmatic dependent launch, compute capability 9.0 and up).  Only for weights that no
      * kernel on that stream has just written. */
     QUANT_CUDA_OVERLAP = 1,
-    QUANT_CUDA_PLAIN   = 2          /* use the kernel that runs on every device, for tests       */
+    QUANT_CUDA_PLAIN   = 2,         /* use the kernel that runs on every device, for tests       */
+    /* A row of Y has the same bytes whatever `tokens` is, on the same device.  Costs speed. */
+    QUANT_CUDA_INVARIANT = 4
 };
 
 /* Filled by quant_cuda_query.  Owns nothing. */
@@ -941,8 +946,9 @@ QUANT_API quant_result quant_cuda_query(quant_cuda_device *gpu, quant_error *err
 
 /* Checks a source and says how it will be stored.  Zero points that are all 8 become SYMMETRIC.
  * Scales that do not fit fp16 exactly (Q4_K: d * scale) are rounded to it.
- * E_ARG: shape, group or a NULL pointer.  E_TYPE: a format, type or order of columns that is not
- * supported.  E_NUMERIC: a scale is not finite; err->where is its index (GGUF: the block's). */
+ * E_ARG: shape, group or a NULL pointer.  E_TYPE: a format or type that is not supported, or a
+ * g_idx whose groups differ in size.  E_NUMERIC: a scale is not finite; err->where is its index
+ * (GGUF: the block's). */
 QUANT_API quant_result quant_cuda_matrix_init(quant_cuda_matrix *w, const quant_cuda_source *s,
                                               quant_error *err);
 

@@ -47,7 +47,9 @@
 enum {
     Q_TILE_BYTES = 512,
     Q_UNIT = 4,                     /* tiles of a unit of work: 128 columns                      */
-    Q_STAGES = 3                    /* units of the ring in shared memory                        */
+    Q_STAGES = 3,                   /* units of the ring in shared memory                        */
+    Q_MAX_WARPS = 16,               /* of a block                                                */
+    Q_FIXED = 3072                  /* shared memory beside the ring, with some to spare         */
 };
 
 /* Bytes of a record of one row tile and one group. */
@@ -260,10 +262,9 @@ template <int BF> static __device__ __forceinline__ void store_pair(void *y, siz
 /* factor gain v + bias, for two rows of y */
 template <int BF>
 static __device__ __forceinline__ float2 scaled(const quant__job &j, float2 v, float factor,
-                                                uint32_t row)
+                                                float2 gain, uint32_t row)
 {
-    float2 b = {0, 0}, gain = {0, 0};
-    if (row < j.rows) gain = *(const float2 *)(j.gains + row);
+    float2 b = {0, 0};
     v.x *= gain.x;
     v.y *= gain.y;
     if (j.bias && row < j.rows) b = make_float2(load_act<BF>(j.bias, row),
@@ -418,7 +419,8 @@ static __device__ __forceinline__ void unit(float (&total)[2][NT][4], uint32_t w
 template <int BF, int NT>
 static __device__ __forceinline__ void finish(const quant__job &j, float (&total)[2][NT][4],
                                               float *part, uint32_t block_row, uint32_t split,
-                                              uint32_t token0, uint32_t mt, float factor)
+                                              uint32_t token0, uint32_t mt, float factor,
+                                              const float *gains)
 {
     const uint32_t tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     const uint32_t wr = warp % j.wr, wk = warp / j.wr, g = lane >> 2, t = lane & 3;
@@ -451,7 +453,7 @@ static __device__ __forceinline__ void finish(const quant__job &j, float (&total
             v.y += a.y;
         }
         if (j.splits == 1) {
-            v = scaled<BF>(j, v, factor, row0 + r);
+            v = scaled<BF>(j, v, factor, *(const float2 *)(gains + r), row0 + r);
             if (row0 + r < j.rows) store_pair<BF>(j.y, (token0 + token) * j.ldy + row0 + r, v);
         } else if (j.cluster) *(float2 *)p = v;
         else *(float2 *)(mine + split * tile + token * n_rows + r) = v;
@@ -486,7 +488,7 @@ static __device__ __forceinline__ void finish(const quant__job &j, float (&total
             v.x += a.x;
             v.y += a.y;
         }
-        v = scaled<BF>(j, v, factor, row0 + r);
+        v = scaled<BF>(j, v, factor, *(const float2 *)(gains + r), row0 + r);
         if (row0 + r < j.rows) store_pair<BF>(j.y, (token0 + token) * j.ldy + row0 + r, v);
     }
     if (j.cluster) cluster_barrier();   /* nobody leaves while its memory is being read        */
@@ -501,6 +503,7 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
     typedef policy<BF, NT, ZM> P;
     constexpr int ST = Q_STAGES;
     extern __shared__ __align__(128) uint8_t smem[];
+    __shared__ __align__(16) float gains[Q_MAX_WARPS * 32];     /* of the rows of the block      */
     const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const uint32_t wr = warp % j.wr, wk = warp / j.wr;
     const uint32_t block_row = blockIdx.x / j.splits, split = blockIdx.x % j.splits;
@@ -568,6 +571,10 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
     };
 
     let_next_start();
+    if (threadIdx.x < j.wr * 8) {
+        const uint32_t r = block_row * j.wr * 32 + threadIdx.x * 4;
+        copy16_if(smem_address(gains + threadIdx.x * 4), j.gains + r, r < j.row_tiles * 32);
+    }
     for (uint32_t i = 0; i < ST - 1 && i < n; i++) copy_weights(ring + i * stage_bytes);
     wait_for_stream();
     for (uint32_t i = 0; i < ST - 1; i++) {
@@ -601,7 +608,7 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
     copy_wait<0>();
     __syncthreads();
     float factor = j.factor * (P::ones && !BF ? 16777216.0f : 1.0f);
-    finish<BF, NT>(j, total, (float *)smem, block_row, split, token0, mt, factor);
+    finish<BF, NT>(j, total, (float *)smem, block_row, split, token0, mt, factor, gains);
 }
 
 /* Any device: fp32 arithmetic without tensor cores.  A block of 4 warps has 32 rows of one token;
@@ -657,7 +664,8 @@ __global__ void __launch_bounds__(128) quant__plain_kernel(const __grid_constant
             float2 v;
             v.x = part[0][row] + part[1][row] + part[2][row] + part[3][row];
             v.y = part[0][row + 1] + part[1][row + 1] + part[2][row + 1] + part[3][row + 1];
-            v = scaled<BF>(j, v, j.factor, row_tile * 32 + row);
+            v = scaled<BF>(j, v, j.factor, *(const float2 *)(j.gains + row_tile * 32 + row),
+                           row_tile * 32 + row);
             store_pair<BF>(j.y, token * j.ldy + row_tile * 32 + row, v);
         }
         __syncthreads();
@@ -734,6 +742,13 @@ static __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parit
 }
 /* Copies a box of a tensor, from (col, row) on; its bytes count at the barrier.  What lies outside
  * the tensor becomes 0. */
+/* Brings `bytes`, a multiple of 16, into the second-level cache. */
+static __device__ __forceinline__ void bulk_prefetch(const void *src, uint32_t bytes)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(src), "r"(bytes) : "memory");
+#endif
+}
 static __device__ __forceinline__ void tensor_copy(uint32_t dst, const CUtensorMap *map,
                                                    uint32_t col, uint32_t row, uint32_t bar)
 {
@@ -951,6 +966,10 @@ static __device__ __forceinline__ void wide_copy(const quant__wide_job &w, uint3
         tensor_copy(dst, &w.x_map, u * 128, token_tile * T, bar);
         tensor_copy(dst + T * 128, &w.x_map, u * 128 + 64, token_tile * T, bar);
     };
+    auto prefetch_gains = [&](uint32_t row_block) {
+        const uint32_t first = row_block * RT;
+        bulk_prefetch(w.j.gains + first * 32, min(RT, w.j.row_tiles - first) * 128);
+    };
     wide_walk walk = wide_start(w);
     wide_part p;
     if (!wide_step(w, walk, p)) return;
@@ -958,11 +977,13 @@ static __device__ __forceinline__ void wide_copy(const quant__wide_job &w, uint3
     wide_cursor c = {0, 1};
     uint2 at = wide_place(w, p.tile);
     for (uint32_t i = 0; i < ahead; i++) weights(i, at.x, p.u0 + i);
+    prefetch_gains(at.x);
     wait_for_stream();
     for (uint32_t i = 0; i < ahead; i++, wide_next(c, w.stages)) activations(i, at.y, p.u0 + i);
     p.u0 += ahead;
     do {
         at = wide_place(w, p.tile);
+        prefetch_gains(at.x);
         for (uint32_t u = p.u0; u < p.u1; u++, wide_next(c, w.stages)) {
             barrier_wait(empty + c.stage * 8, c.parity);
             weights(c.stage, at.x, u);
@@ -1242,6 +1263,21 @@ quant__wide_kernel(const __grid_constant__ quant__wide_job w)
 #endif
 }
 
+/* Act-order: to [token][i] = x [token][order[i]], eight columns a thread */
+__global__ void __launch_bounds__(128) quant__gather_kernel(uint16_t *to, const uint16_t *x,
+                                                            size_t ldx, const uint32_t *order,
+                                                            uint32_t cols)
+{
+    const uint32_t i = (blockIdx.x * 128 + threadIdx.x) * 8;
+    if (i >= cols) return;
+    x += blockIdx.y * ldx;
+    uint32_t v[4];
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        v[k] = x[order[i + 2 * k]] | (uint32_t)x[order[i + 2 * k + 1]] << 16;
+    *(uint4 *)(to + (size_t)blockIdx.y * cols + i) = make_uint4(v[0], v[1], v[2], v[3]);
+}
+
 /* ---- which kernel, which shape of block ------------------------------------------------------*/
 struct quant__plan {
     uint32_t nt;                    /* 8-token tiles: 1, 2, 4, 8; 0: the plain kernel            */
@@ -1369,7 +1405,7 @@ static size_t plan_shared(const quant__plan &p, const quant_cuda_device *gpu,
 /* Microseconds that a block of the wgmma kernel takes for 128 columns, alone on its multiprocessor
  * or with another one, fitted to some 4,800 measurements of cuda_bench wide on an H200. */
 static const struct { uint32_t t, mt; float alone, both; } wide_costs[] = {
-    {16, 1, 0.46f, 0.77f}, {16, 2, 0.73f, 1.28f}, {32, 1, 0.50f, 0.82f}, {32, 2, 0.78f, 1.46f},
+    {16, 1, 0.46f, 0.77f}, {16, 2, 0.73f, 1.34f}, {32, 1, 0.50f, 0.78f}, {32, 2, 0.84f, 1.46f},
     {48, 1, 0.54f, 0.93f}, {48, 2, 0.78f, 0}, {64, 1, 0.56f, 1.07f}, {64, 2, 0.94f, 0},
     {96, 1, 0.63f, 0}, {96, 2, 1.19f, 0}, {128, 1, 0.78f, 0}, {128, 2, 1.50f, 0},
     {192, 1, 1.08f, 0}, {256, 1, 1.52f, 0}};
@@ -1381,13 +1417,13 @@ static float wide_time(uint32_t i, size_t tiles, size_t units, size_t sms, uint3
                        uint32_t per_sm)
 {
     const uint32_t t = wide_costs[i].t, mt = wide_costs[i].mt;
-    const float area = (float)(t * mt) / 128, store = 0.87f * area;
+    const float area = (float)(t * mt) / 128, store = 1.2f * area;
     const float cost = per_sm == 2 ? wide_costs[i].both : wide_costs[i].alone, no = 1e30f;
     size_t slots = sms * per_sm, blocks = tiles * splits;
     if (splits == 0) {
         if (per_sm == 2 && mt == 2 && t > 16) return no;
         float each = (float)tiles * (float)units / (float)slots;
-        return 1.03f * (each * (cost + store / (float)units) + 6.4f + 2.7f * area);
+        return 1.03f * (each * (cost + store / (float)units) + 6.4f + 4.0f * area);
     }
     if (splits >= 3) {
         slots = slots * (per_sm == 2 ? 87 : 75) / 100;
@@ -1402,8 +1438,9 @@ static float wide_time(uint32_t i, size_t tiles, size_t units, size_t sms, uint3
     return (float)(rounds - 1) * all + last + (float)rounds * (store + add);
 }
 
+/* The plan that should be fastest, with splits from `low` to `high` */
 static bool choose_wide(quant__plan *best, const quant_cuda_device *gpu, const quant_cuda_matrix *w,
-                        size_t tokens)
+                        size_t tokens, uint32_t low, uint32_t high)
 {
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT, sms = gpu->sms ? gpu->sms : 1;
     float least = 1e30f;
@@ -1414,7 +1451,7 @@ static bool choose_wide(quant__plan *best, const quant_cuda_device *gpu, const q
         if (tokens > 1024 && t * mt != 256) continue;
         if (token_tiles > 1 && t < 64) continue;
         for (uint32_t per_sm = 1; per_sm <= (uint32_t)wide_blocks((int)t, (int)mt); per_sm++)
-            for (uint32_t splits = 0; splits <= 7; splits++) {
+            for (uint32_t splits = low; splits <= high; splits++) {
                 quant__plan p;
                 float time = wide_time(i, tiles, units, sms, splits, per_sm);
                 if (time >= least || !wide_plan(&p, gpu, w, tokens, t, mt, splits, per_sm))
@@ -1426,6 +1463,23 @@ static bool choose_wide(quant__plan *best, const quant_cuda_device *gpu, const q
     return least < 1e30f;
 }
 
+/* QUANT_CUDA_INVARIANT: a sum must not depend on the number of tokens.  Its order does depend on
+ * the number of splits, which is that for few tokens here; not on the size of tiles, since the
+ * columns of a wgmma or mma do not mix. */
+static quant__plan invariant_plan(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
+                                  size_t tokens)
+{
+    quant__plan p = {4, 2, 4, 1, 0, 0, 0, 0, 0, 0, 0};
+    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    if (gpu->tensor_map && choose_wide(&p, gpu, w, 16, 1, 2)
+        && choose_wide(&p, gpu, w, tokens, p.splits, p.splits)) return p;
+    while (p.wk > 1 && (units < p.wk || shared_bytes(p, w, 32) + Q_FIXED > gpu->shared)) p.wk /= 2;
+    while (p.wr > 1 && shared_bytes(p, w, 32) + Q_FIXED > gpu->shared) p.wr /= 2;
+    p.nt = tokens <= 8 ? 1 : tokens <= 16 ? 2 : 4;
+    p.shared = plan_shared(p, gpu, w, tokens);
+    return p;
+}
+
 static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
                              size_t tokens, quant_type act)
 {
@@ -1434,8 +1488,9 @@ static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matr
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
     size_t i = 0;
     if (gpu->capability < 80 || gpu->flags & QUANT_CUDA_PLAIN) return p;
-    if (gpu->tensor_map && tokens > (tiles <= 200 ? 32u : 16u) && choose_wide(&p, gpu, w, tokens))
-        return p;
+    if (gpu->flags & QUANT_CUDA_INVARIANT) return invariant_plan(gpu, w, tokens);
+    if (gpu->tensor_map && tokens > (tiles <= 200 ? 32u : 16u)
+        && choose_wide(&p, gpu, w, tokens, 0, 7)) return p;
     while (tokens > measured[i].tokens && measured[i].tokens != ~0u) i++;
     while (tiles > measured[i].row_tiles && measured[i].row_tiles != ~0u) i++;
     p.nt = measured[i].nt;
@@ -1446,8 +1501,8 @@ static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matr
     while (p.splits > 1 && units < p.splits * p.wk) p.splits /= 2;
     while (p.wk > 1 && units < p.wk) p.wk /= 2;
     /* Older devices have less shared memory; few counters: see Q_COUNTERS. */
-    while (p.wk > 1 && shared_bytes(p, w, tokens) + 1024 > gpu->shared) p.wk /= 2;
-    while (p.wr > 1 && shared_bytes(p, w, tokens) + 1024 > gpu->shared) p.wr /= 2;
+    while (p.wk > 1 && shared_bytes(p, w, tokens) + Q_FIXED > gpu->shared) p.wk /= 2;
+    while (p.wr > 1 && shared_bytes(p, w, tokens) + Q_FIXED > gpu->shared) p.wr /= 2;
     if (plan_rows(p, w) * plan_tokens(p, tokens) > Q_COUNTERS) p.splits = 1;
     p.cluster = gpu->capability >= 90 && p.splits > 1;
     p.shared = plan_shared(p, gpu, w, tokens);
@@ -1715,6 +1770,14 @@ quant_result quant_cuda_query(quant_cuda_device *gpu, quant_error *err)
     return QUANT_OK;
 }
 
+/* Act-order: bytes at the end of the workspace for x in the order of the packed columns, so many
+ * tokens at a time; what lies before them starts with the counters. */
+enum { Q_CHUNK = 512 };
+static size_t order_space(const quant_cuda_matrix *w)
+{
+    return w->ordered ? Q_CHUNK * w->cols * 2 : 0;
+}
+
 size_t quant_cuda_workspace_size(const quant_cuda_device *gpu, const quant_cuda_matrix *w)
 {
     size_t most = 0, tokens;
@@ -1729,7 +1792,31 @@ size_t quant_cuda_workspace_size(const quant_cuda_device *gpu, const quant_cuda_
     }
     /* but those of the wgmma kernel share what does not go round, whatever their number */
     if (gpu->tensor_map && most < wide_space(gpu->sms, 256)) most = wide_space(gpu->sms, 256);
+    if (w->ordered)
+        most = (most < wide_space(0, 0) ? wide_space(0, 0) : most) + order_space(w) + 256;
     return most;
+}
+
+/* One product, its arguments checked; x in the order of the packed columns */
+static quant_result multiply(const quant_cuda_device *gpu, const quant_cuda_matrix *w, void *y,
+                             size_t ldy, const void *x, size_t ldx, size_t tokens, quant_type act,
+                             void *workspace, size_t workspace_size, cudaStream_t stream,
+                             quant_error *err)
+{
+    quant__plan p = make_plan(gpu, w, tokens, act);
+    if (plan_workspace(p, w, tokens) > (workspace ? workspace_size : 0))
+        return fail(err, QUANT_E_MEMORY, 0, "the workspace is too small");
+    cudaError_t e = launch(p, gpu, w, y, ldy, x, ldx, tokens, act, workspace, stream);
+    if (e != cudaSuccess) {
+        (void)cudaGetLastError();
+        return fail(err, QUANT_E_STATE, 0, cudaGetErrorString(e));
+    }
+    return QUANT_OK;
+}
+
+static const uint32_t *packed_order(const quant_cuda_matrix *w)
+{
+    return (const uint32_t *)((const uint8_t *)w->data + w->size) - w->cols;
 }
 
 quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const quant_cuda_matrix *w, void *y,
@@ -1738,7 +1825,6 @@ quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const quant_cuda_ma
                                void *stream, quant_error *err)
 {
     const size_t max_tokens = 65535 * 32;       /* the grid's limit, at the smallest blocks    */
-    cudaError_t e;
     if (!gpu || !w || !w->data || !y || !x || tokens == 0)
         return fail(err, QUANT_E_ARG, 0, "NULL, no device data or no tokens");
     if (act != QUANT_F16 && act != QUANT_BF16)
@@ -1748,13 +1834,23 @@ quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const quant_cuda_ma
     if (ldx % 8 || ldy % 8 || ldx < w->cols || ldy < w->rows)
         return fail(err, QUANT_E_ARG, 0, "ldx, ldy: at least cols, rows and multiples of 8");
     if (tokens > max_tokens) return fail(err, QUANT_E_ARG, 0, "more than 2,097,120 tokens");
-    quant__plan p = make_plan(gpu, w, tokens, act);
-    if (plan_workspace(p, w, tokens) > (workspace ? workspace_size : 0))
+    if (!w->ordered)
+        return multiply(gpu, w, y, ldy, x, ldx, tokens, act, workspace, workspace_size,
+                        (cudaStream_t)stream, err);
+    if (!workspace || workspace_size < wide_space(0, 0) + order_space(w) + 256)
         return fail(err, QUANT_E_MEMORY, 0, "the workspace is too small");
-    e = launch(p, gpu, w, y, ldy, x, ldx, tokens, act, workspace, (cudaStream_t)stream);
-    if (e != cudaSuccess) {
-        (void)cudaGetLastError();
-        return fail(err, QUANT_E_STATE, 0, cudaGetErrorString(e));
+    const size_t before = (workspace_size - order_space(w)) / 256 * 256;
+    uint16_t *in_order = (uint16_t *)((uint8_t *)workspace + before);
+    for (size_t t = 0; t < tokens; t += Q_CHUNK) {
+        const size_t left = tokens - t, n = left < Q_CHUNK ? left : (size_t)Q_CHUNK;
+        const dim3 grid((unsigned)((w->cols + 1023) / 1024), (unsigned)n);
+        quant__gather_kernel<<<grid, 128, 0, (cudaStream_t)stream>>>(
+            in_order, (const uint16_t *)x + t * ldx, ldx, packed_order(w), (uint32_t)w->cols);
+        cudaError_t e = cudaGetLastError();
+        if (e != cudaSuccess) return fail(err, QUANT_E_STATE, 0, cudaGetErrorString(e));
+        quant_result r = multiply(gpu, w, (uint16_t *)y + t * ldy, ldy, in_order, w->cols, n, act,
+                                  workspace, before, (cudaStream_t)stream, err);
+        if (r) return r;
     }
     return QUANT_OK;
 }
@@ -1787,11 +1883,19 @@ static const uint8_t *gguf_block(const quant_cuda_source *s, size_t row, size_t 
 
 static const uint8_t awq_place[8] = {0, 4, 1, 5, 2, 6, 3, 7};  /* nibble of row r % 8            */
 
+/* The nibble of one weight, any format but GGUF */
+static uint8_t get_nibble(const quant_cuda_source *s, size_t row, size_t col)
+{
+    const uint32_t *words = (const uint32_t *)s->data;
+    if (s->format == QUANT_CUDA_AWQ_GEMM)
+        return get32(words + col * (s->rows / 8) + row / 8) >> 4 * awq_place[row & 7] & 15;
+    return get32(words + col / 8 * s->rows + row) >> 4 * (col & 7) & 15;
+}
+
 /* Nibbles of 32 columns from `col` on */
 static void get_nibbles(uint8_t *q, const quant_cuda_source *s, size_t row, size_t col)
 {
     const uint8_t *b;
-    const uint32_t *words = (const uint32_t *)s->data;
     size_t i;
     switch (s->format) {
     case QUANT_CUDA_GGUF:
@@ -1805,14 +1909,8 @@ static void get_nibbles(uint8_t *q, const quant_cuda_source *s, size_t row, size
             for (i = 0; i < 32; i++) q[i] = b[i & 15] >> (i < 16 ? 0 : 4) & 15;
         }
         break;
-    case QUANT_CUDA_AWQ_GEMM:
-        for (i = 0; i < 32; i++)
-            q[i] = get32(words + (col + i) * (s->rows / 8) + row / 8)
-                   >> 4 * awq_place[row & 7] & 15;
-        break;
     default:
-        for (i = 0; i < 32; i++)
-            q[i] = get32(words + (col + i) / 8 * s->rows + row) >> 4 * (i & 7) & 15;
+        for (i = 0; i < 32; i++) q[i] = get_nibble(s, row, col + i);
     }
 }
 
@@ -1876,9 +1974,32 @@ static quant_result check_source(const quant_cuda_source *s, quant_error *err)
     if (!s->scales) return fail(err, QUANT_E_ARG, 0, "scales is NULL");
     if (s->group != 0 && s->group != 32 && s->group != 64 && s->group != 128)
         return fail(err, QUANT_E_ARG, 0, "group: 32, 64, 128 or 0");
-    for (size_t c = 0; s->g_idx && c < s->cols; c++)
-        if (get32(s->g_idx + c) != (s->group ? c / s->group : 0))
-            return fail(err, QUANT_E_TYPE, c, "act-order is not supported yet");
+    return QUANT_OK;
+}
+
+static bool in_order(const quant_cuda_source *s)
+{
+    if (s->format == QUANT_CUDA_GGUF || !s->g_idx || !s->group) return true;
+    for (size_t c = 0; c < s->cols; c++)
+        if (get32(s->g_idx + c) != c / s->group) return false;
+    return true;
+}
+
+/* Act-order: the columns group by group, in their order; order may be NULL.  A group with too many
+ * or too few columns cannot be packed. */
+static quant_result sort_columns(uint32_t *order, const quant_cuda_source *s, quant_error *err)
+{
+    size_t n = 0, g, c;
+    for (g = 0; g < (s->cols + s->group - 1) / s->group; g++) {
+        const size_t want = s->cols - n < s->group ? s->cols - n : s->group, first = n;
+        for (c = 0; c < s->cols; c++) {
+            if (get32(s->g_idx + c) != g) continue;
+            if (n - first == want) return fail(err, QUANT_E_TYPE, c, "g_idx: a group is too large");
+            if (order) order[n] = (uint32_t)c;
+            n++;
+        }
+        if (n - first != want) return fail(err, QUANT_E_TYPE, g, "g_idx: a group is too small");
+    }
     return QUANT_OK;
 }
 
@@ -1909,9 +2030,15 @@ quant_result quant_cuda_matrix_init(quant_cuda_matrix *w, const quant_cuda_sourc
             if (!gguf && get_zero(s, row, g) != 8) w->zero = QUANT_CUDA_ZERO_POINT;
         }
     }
+    if (!in_order(s)) {
+        r = sort_columns(NULL, s, err);
+        if (r) return r;
+        w->ordered = 1;
+    }
     w->factor = 1;
     w->size = row_tiles(w) * (col_tiles(w) * Q_TILE_BYTES + records(w) * record_bytes(w->zero)
-                              + 32 * sizeof(float));
+                              + 32 * sizeof(float))
+              + (w->ordered ? w->cols * sizeof(uint32_t) : 0);
     return QUANT_OK;
 }
 
@@ -1947,6 +2074,12 @@ quant_result quant_cuda_pack(void *dst, const quant_cuda_matrix *w, const quant_
     memset(dst, 0, w->size);
     gains = recs + row_tiles(w) * records(w) * record_bytes(w->zero);
     const uint32_t rb = record_bytes(w->zero);
+    uint32_t *order = NULL;
+    if (w->ordered) {
+        order = (uint32_t *)(tiles + w->size) - w->cols;
+        r = sort_columns(order, s, err);
+        if (r) return r;
+    }
     for (tile_row = 0; tile_row < row_tiles(w); tile_row++) {
         for (uint32_t i = 0; i < 32 && tile_row * 32 + i < w->rows; i++) {
             size_t row = tile_row * 32 + i;
@@ -1958,7 +2091,9 @@ quant_result quant_cuda_pack(void *dst, const quant_cuda_matrix *w, const quant_
             const float gain = scale_gain(most), back = 1 / gain;       /* powers of two: exact  */
             memcpy(gains + row * sizeof back, &back, sizeof back);
             for (k = 0; k < col_tiles(w); k++) {
-                get_nibbles(q, s, row, k * 32);
+                if (!order) get_nibbles(q, s, row, k * 32);
+                for (size_t c = 0; order && c < 32; c++)
+                    q[c] = get_nibble(s, row, order[k * 32 + c]);
                 put_nibbles(tiles + (tile_row * col_tiles(w) + k) * Q_TILE_BYTES, i, q);
             }
             for (g = 0; g < records(w); g++) {

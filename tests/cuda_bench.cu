@@ -1,6 +1,8 @@
 /* Times quant_cuda.cu against cuBLAS fp16 and against a kernel that only reads the same bytes.
  *   make cuda && build/cuda_bench [options] [tokens ...]
  *     sweep    tries every shape of block and prints the fastest (what make_plan was made from)
+ *     wide     the same for the wgmma kernel (what wide_costs was fitted to)
+ *     model    the linear layers of Qwen2.5-32B at 1, 8, 32 and 64 sequences, tokens a second
  *     plain    without QUANT_CUDA_OVERLAP        zp    with zero points        bf16
  *     quick    the four shapes of one model only
  * Method: a CUDA graph of back-to-back calls that rotate over more than 300 MB of packed weights
@@ -15,6 +17,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <vector>
 
 #define CUDA(call) do { cudaError_t e_ = (call); if (e_ != cudaSuccess) { \
@@ -193,7 +196,7 @@ static void sweep(const shape &s, void *y, const void *x, size_t m, quant_type a
                         if ((splits > 1) != cluster) continue;
                         if (nt == 8 && act == QUANT_BF16) continue;
                         p.shared = plan_shared(p, &gpu, &s.w, m);
-                        if (p.shared + 1024 > gpu.shared) continue;
+                        if (p.shared + Q_FIXED > gpu.shared) continue;
                         size_t blocks = plan_rows(p, &s.w) * plan_tokens(p, m) * splits;
                         if (blocks < gpu.sms * 3 / 4 || (splits > 1 && blocks > 3 * gpu.sms))
                             continue;
@@ -252,6 +255,73 @@ static void sweep_wide(const shape &s, void *y, const void *x, size_t m, quant_t
     printf("\n");
 }
 
+/* The whole matrix as half floats, the plain way: what "dequantize, then GEMM" does each time */
+__global__ void unpack(quant__job j, __half *to, size_t cols)
+{
+    const size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x, row = i / (cols / 8);
+    const size_t col = i % (cols / 8) * 8, rt = row / 32, m = row % 32 / 16, g = row % 8;
+    if (row >= j.rows) return;
+    const uint8_t *tile = j.tiles + (rt * j.kt + col / 32) * Q_TILE_BYTES;
+    const uint8_t *rec = j.recs + (rt * j.n_recs + col / 128) * record_bytes(0);
+    const float s = half_bits(((const uint16_t *)rec)[g * 4 + row % 32 / 8]) * j.gains[row];
+    const uint32_t shift = 4 * (row / 8 % 2 + 2 * (col / 8 % 2));
+    for (int k = 0; k < 8; k += 2) {
+        uint32_t w = ((const uint32_t *)tile)[(g * 4 + k / 2) * 4 + 2 * m + col % 32 / 16] >> shift;
+        *(__half2 *)(to + row * cols + col + k)
+            = __floats2half2_rn(((float)(w & 15) - 8) * s, ((float)(w >> 16 & 15) - 8) * s);
+    }
+}
+
+/* A decoding step of Qwen2.5-32B: hidden 5120, 64 layers, 40 and 8 heads of 128, ffn 27648; its
+ * linear layers only, each timed as the others are */
+static void model(cublasHandle_t blas, void *y, const void *x, void *space, size_t space_size)
+{
+    static const size_t layers[4][2] = {{7168, 5120}, {5120, 5120}, {55296, 5120}, {5120, 27648}};
+    static const size_t ms[4] = {1, 8, 32, 64};
+    double us[4][3] = {};
+    const float one = 1, none = 0;
+    for (int l = 0; l < 4; l++) {
+        shape s = {layers[l][0], layers[l][1], {}, {}, {}};
+        make_weights(&s, false);
+        void *dense;
+        CUDA(cudaMalloc(&dense, s.n * s.k * 2));
+        for (int i = 0; i < 4; i++) {
+            const size_t m = ms[i];
+            auto gemm = [&](const void *w) {
+                if (cublasGemmEx(blas, CUBLAS_OP_T, CUBLAS_OP_N, (int)s.n, (int)m, (int)s.k, &one,
+                                 w, CUDA_R_16F, (int)s.k, x, CUDA_R_16F, (int)s.k, &none, y,
+                                 CUDA_R_16F, (int)s.n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT))
+                    exit(1);
+            };
+            us[i][0] += 64 * time_calls(calls_for(s, 40), [&](int c) {
+                quant_cuda_matrix w = s.w;
+                w.data = s.copies[c % s.copies.size()];
+                if (quant_cuda_matmul(&gpu, &w, y, s.n, x, s.k, m, QUANT_F16, space, space_size,
+                                      stream, NULL)) exit(1);
+            }, replays);
+            us[i][1] += 64 * time_calls(calls_for(s, 100), [&](int c) {
+                gemm(s.dense[c % s.dense.size()]);
+            }, replays);
+            us[i][2] += 64 * time_calls(calls_for(s, 200), [&](int c) {
+                quant_cuda_matrix w = s.w;
+                quant__job j;
+                w.data = s.copies[c % s.copies.size()];
+                fill_job(&j, make_plan(&gpu, &w, 1, QUANT_F16), &w, y, s.n, x, s.k, m, NULL);
+                unpack<<<(unsigned)((s.n * s.k / 8 + 255) / 256), 256, 0, stream>>>(
+                    j, (__half *)dense, s.k);
+                gemm(dense);
+            }, replays);
+        }
+        CUDA(cudaFree(dense));
+        free_weights(&s);
+    }
+    printf("sequences\tours tok/s\tcublas tok/s\tunpack+gemm tok/s\tx_cublas\tx_unpack\n");
+    for (int i = 0; i < 4; i++)
+        printf("%zu\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\n", ms[i], ms[i] / us[i][0] * 1e6,
+               ms[i] / us[i][1] * 1e6, ms[i] / us[i][2] * 1e6, us[i][1] / us[i][0],
+               us[i][2] / us[i][0]);
+}
+
 /* One plan, a few launches: for a profiler.  p.wide 0: what make_plan says */
 static int run_one(char **v)
 {
@@ -279,7 +349,7 @@ int main(int argc, char **argv)
 {
     static const size_t shapes[6][2] = {{4096, 4096}, {12288, 4096}, {4096, 11008}, {22016, 4096},
                                         {28672, 8192}, {8192, 28672}};
-    bool do_sweep = false, do_wide = false, zp = false;
+    bool do_sweep = false, do_wide = false, zp = false, do_model = false;
     quant_type act = QUANT_F16;
     std::vector<size_t> ms;
     quant_error err;
@@ -291,6 +361,7 @@ int main(int argc, char **argv)
     if (argc == 9 && !strcmp(argv[1], "one")) return run_one(argv + 2);
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "sweep")) do_sweep = true;
+        else if (!strcmp(argv[i], "model")) do_model = true;
         else if (!strcmp(argv[i], "wide")) do_sweep = do_wide = true;
         else if (!strcmp(argv[i], "plain")) gpu.flags = 0;
         else if (!strcmp(argv[i], "zp")) zp = true;
@@ -304,18 +375,24 @@ int main(int argc, char **argv)
     size_t space_size = (size_t)256 << 20, blas_size = (size_t)64 << 20;
     cublasHandle_t blas;
     CUDA(cudaStreamCreate(&stream));
-    CUDA(cudaMalloc(&x, most * 28672 * 2));
-    CUDA(cudaMalloc(&y, most * 28672 * 2));
+    const size_t widest = std::max(most * 28672, (size_t)64 * 55296) * 2;
+    CUDA(cudaMalloc(&x, widest));
+    CUDA(cudaMalloc(&y, widest));
     CUDA(cudaMalloc(&space, space_size));
     CUDA(cudaMemset(space, 0, space_size));
     CUDA(cudaMalloc(&blas_space, blas_size));
-    fill_values<<<1024, 256>>>((uint16_t *)x, most * 28672, 5, act == QUANT_BF16, 2);
+    fill_values<<<1024, 256>>>((uint16_t *)x, widest / 2, 5, act == QUANT_BF16, 2);
     if (cublasCreate(&blas) || cublasSetStream(blas, stream)
         || cublasSetWorkspace(blas, blas_space, blas_size)) return 1;
+    if (do_model) {
+        model(blas, y, x, space, space_size);
+        return 0;
+    }
     if (!do_sweep) printf("shape\tM\tus\ttb_s\ttflops\tx_cublas\tx_read\tfrac_ideal\n");
     for (int i = 0; i < 6; i++) {
         shape s = {shapes[i][0], shapes[i][1], {}, {}, {}};
         make_weights(&s, zp);
+        usleep(400 * 1000);         /* after long products the clocks stay low for a while       */
         size_t n16 = s.w.size / 16;
         double read_us = time_calls(calls_for(s, 20), [&](int c) {
             read_all<<<(unsigned)((n16 + 4095) / 4096), 512, 0, stream>>>(

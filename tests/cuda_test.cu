@@ -45,12 +45,12 @@ struct source {
     quant_cuda_source s;
     void *data;
     uint16_t *scales;
-    uint32_t *zeros;
+    uint32_t *zeros, *g_idx;
     char name[64];
 };
-enum kind { GPTQ_SYM, GPTQ_V1, GPTQ_V2, AWQ, Q4_0, Q4_1, Q4_K, N_KINDS };
-static const char *const kind_names[N_KINDS] = {"gptq-sym", "gptq-v1", "gptq-v2", "awq", "Q4_0",
-                                                "Q4_1", "Q4_K"};
+enum kind { GPTQ_SYM, GPTQ_V1, GPTQ_V2, AWQ, GPTQ_ACT, Q4_0, Q4_1, Q4_K, N_KINDS };
+static const char *const kind_names[N_KINDS] = {"gptq-sym", "gptq-v1", "gptq-v2", "awq",
+                                                "gptq-act", "Q4_0", "Q4_1", "Q4_K"};
 static bool is_gguf(kind k) { return k >= Q4_0; }
 
 static void put_half(uint8_t *p, double v)
@@ -95,6 +95,16 @@ static source make_source(kind k, size_t rows, size_t cols, size_t group)
         r.scales = (uint16_t *)malloc(groups * rows * 2);
         for (size_t i = 0; i < groups * rows; i++)
             r.scales[i] = (uint16_t)half_of((float)((0.5 + uniform()) * 0.01));
+        if (k == GPTQ_ACT && group) {       /* any order of columns, as act-order leaves it      */
+            r.g_idx = (uint32_t *)malloc(cols * 4);
+            for (size_t i = 0; i < cols; i++) r.g_idx[i] = (uint32_t)(i / group);
+            for (size_t i = cols - 1; i > 0; i--) {
+                size_t o = next_random() % (i + 1);
+                uint32_t t = r.g_idx[i];
+                r.g_idx[i] = r.g_idx[o];
+                r.g_idx[o] = t;
+            }
+        }
         if (k != GPTQ_SYM) {
             r.zeros = (uint32_t *)malloc(groups * rows / 8 * 4);
             for (size_t i = 0; i < groups * rows / 8; i++) r.zeros[i] = (uint32_t)next_random();
@@ -103,6 +113,7 @@ static source make_source(kind k, size_t rows, size_t cols, size_t group)
     r.s.data = r.data;
     r.s.scales = r.scales;
     r.s.zeros = r.zeros;
+    r.s.g_idx = r.g_idx;
     return r;
 }
 static void free_source(source *r)
@@ -110,6 +121,7 @@ static void free_source(source *r)
     free(r->data);
     free(r->scales);
     free(r->zeros);
+    free(r->g_idx);
 }
 
 static double half_at(const uint8_t *p) { return half_value(p[0] | (uint32_t)p[1] << 8); }
@@ -118,7 +130,7 @@ static double half_at(const uint8_t *p) { return half_value(p[0] | (uint32_t)p[1
 static double weight(const source *r, size_t row, size_t col)
 {
     const quant_cuda_source *s = &r->s;
-    size_t group = s->group ? col / s->group : 0;
+    size_t group = s->g_idx ? s->g_idx[col] : s->group ? col / s->group : 0;
     const uint8_t *b = (const uint8_t *)s->data;
     const uint32_t *w = (const uint32_t *)s->data;
     if (s->format == QUANT_CUDA_GGUF && s->type == QUANT_Q4_K) {
@@ -191,7 +203,9 @@ static void test_pack(kind k, size_t rows, size_t cols, size_t group)
         for (size_t i = 0; i < 16; i++) ok = ok && p[w.size + i] == 0xcd;
         for (size_t i = 0; i < rows && ok; i++)
             for (size_t c = 0; c < cols && ok; c++) {
-                double want = weight(&r, i, c), got = packed_weight(&w, p, i, c);
+                uint32_t at = (uint32_t)c;
+                if (w.ordered) memcpy(&at, p + w.size - (cols - c) * 4, 4);
+                double want = weight(&r, i, at), got = packed_weight(&w, p, i, c);
                 /* Q4_K: scale and minimum are rounded to half floats, 2^-11 of 63 d and 63 dmin */
                 double bound = k == Q4_K ? (15.0 * 63 * 0.015 / 32 + 63 * 0.015 / 8) / 2048 : 0;
                 ok = fabs(want - got) <= bound;
@@ -406,6 +420,7 @@ static void run(const on_device *d, batch *b, const char *what)
  * not come back to zero show. */
 static void test_plans(const on_device *d, size_t m, int bf)
 {
+    if (d->w.ordered) return;           /* plans take x in the packed order                      */
     batch b = make_batch(d, m, bf, 0);
     for (uint32_t nt = 1; nt <= 8; nt *= 2)
         for (uint32_t wr = 1; wr <= 8; wr += wr < 4 ? 1 : 3)
@@ -416,7 +431,7 @@ static void test_plans(const on_device *d, size_t m, int bf)
                         quant__plan p = {nt, wr, wk, splits, cluster, 0, 0, 0, 0, 0, 0};
                         if (wr * wk > (nt <= 2 ? 16u : 8u) || (bf && nt == 8)) continue;
                         p.shared = shared_bytes(p, &d->w, m);
-                        if (p.shared + 1024 > gpu.shared) continue;
+                        if (p.shared + Q_FIXED > gpu.shared) continue;
                         if (plan_workspace(p, &d->w, m) > d->space_size) continue;
                         char text[96];
                         snprintf(text, sizeof text, "plan nt%u wr%u wk%u splits%u %s", nt, wr, wk,
@@ -435,8 +450,8 @@ static void test_plans(const on_device *d, size_t m, int bf)
 static void test_wide_plans(const on_device *d, size_t m, int bf)
 {
     static const uint32_t ts[8] = {16, 32, 48, 64, 96, 128, 192, 256}, ss[6] = {0, 1, 2, 3, 5, 8};
+    if (!gpu.tensor_map || d->w.ordered) return;
     batch b = make_batch(d, m, bf, 0);
-    if (!gpu.tensor_map) return;
     for (int i = 0; i < 8; i++)
         for (uint32_t mt = 1; mt <= 2; mt++)
             for (int s = 0; s < 6; s++)
@@ -514,6 +529,66 @@ static void test_replays(const on_device *d, size_t m, int overlap)
     CUDA(cudaStreamDestroy(stream));
     free(first);
     free_batch(&b);
+}
+
+/* Batch-invariant mode: the first row is the same whatever the number of tokens. */
+static void test_invariant(const on_device *d, int bf)
+{
+    static const size_t ms[] = {1, 2, 7, 8, 9, 16, 17, 33, 64, 65, 100, 129, 200, 300};
+    const size_t n = sizeof ms / sizeof *ms, rows = d->w.rows;
+    batch b = make_batch(d, ms[n - 1], bf, 0);
+    uint16_t *first = (uint16_t *)malloc(rows * 2);
+    quant_cuda_device with = gpu;
+    for (int old = 0; old < 2; old++) {
+        if (old) with.tensor_map = NULL;
+        with.flags = QUANT_CUDA_INVARIANT;
+        for (size_t i = 0; i < n; i++) {
+            poison(&b);
+            b.m = ms[i];
+            if (quant_cuda_matmul(&with, &d->w, b.y, b.ldy, b.x, b.ldx, b.m,
+                                  bf ? QUANT_BF16 : QUANT_F16, d->space, d->space_size, NULL,
+                                  NULL)) count(false, "invariant", d->src.name);
+            check(&b, d, "invariant");
+            b.m = ms[n - 1];
+            if (i == 0) memcpy(first, b.host, rows * 2);
+            char text[96];
+            snprintf(text, sizeof text, "%s M=%zu %s", d->src.name, ms[i], old ? "mma" : "wgmma");
+            count(memcmp(first, b.host, rows * 2) == 0, "invariant", text);
+        }
+    }
+    free(first);
+    free_batch(&b);
+}
+
+/* Three streams at once, each with a workspace of its own */
+static void test_streams(const on_device *d, size_t m)
+{
+    cudaStream_t streams[3];
+    batch b[3];
+    void *space[3];
+    const size_t size = quant_cuda_workspace_size(&gpu, &d->w);
+    quant_cuda_device with = gpu;
+    with.flags = QUANT_CUDA_OVERLAP;
+    for (int i = 0; i < 3; i++) {
+        CUDA(cudaStreamCreate(&streams[i]));
+        b[i] = make_batch(d, m + (size_t)i, 0, 0);
+        poison(&b[i]);
+        CUDA(cudaMalloc(&space[i], size + 16));
+        CUDA(cudaMemset(space[i], 0, size + 16));
+    }
+    CUDA(cudaDeviceSynchronize());
+    for (int n = 0; n < 20; n++)
+        for (int i = 0; i < 3; i++)
+            if (quant_cuda_matmul(&with, &d->w, b[i].y, b[i].ldy, b[i].x, b[i].ldx, b[i].m,
+                                  QUANT_F16, space[i], size, streams[i], NULL))
+                count(false, "streams", d->src.name);
+    CUDA(cudaDeviceSynchronize());
+    for (int i = 0; i < 3; i++) {
+        check(&b[i], d, "streams");
+        free_batch(&b[i]);
+        CUDA(cudaFree(space[i]));
+        CUDA(cudaStreamDestroy(streams[i]));
+    }
 }
 
 static void test_arguments(const on_device *d)
@@ -599,6 +674,8 @@ static void test_device(void)
             run(&d, &b, "mean 3");
             free_batch(&b);
         }
+        test_invariant(&d, k & 1);
+        for (size_t m = 1; m <= 512; m *= 8) test_streams(&d, m);
         for (size_t m = 1; m <= 512; m *= 2) test_replays(&d, m, (int)(m & 0x55) != 0);
         drop(&d);
     }
