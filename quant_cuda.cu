@@ -712,54 +712,42 @@ static __host__ __device__ constexpr int wide_threads(int t, int mt)
     return W_CONSUMERS * 32 + (wide_blocks(t, mt) == 1 ? 128 : 32);
 }
 
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
 static __device__ __forceinline__ void barrier_init(uint32_t bar, uint32_t count)
 {
-#if __CUDA_ARCH__ >= 900
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(bar), "r"(count) : "memory");
-#endif
 }
 static __device__ __forceinline__ void barrier_expect(uint32_t bar, uint32_t bytes)
 {
-#if __CUDA_ARCH__ >= 900
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(bar), "r"(bytes)
                  : "memory");
-#endif
 }
 static __device__ __forceinline__ void barrier_arrive(uint32_t bar)
 {
-#if __CUDA_ARCH__ >= 900
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(bar) : "memory");
-#endif
 }
 static __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parity)
 {
-#if __CUDA_ARCH__ >= 900
     asm volatile("{\n\t.reg .pred p;\n"
                  "again:\n\t"
                  "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n\t"
                  "@!p bra again;\n\t}" :: "r"(bar), "r"(parity) : "memory");
-#endif
 }
-/* Copies a box of a tensor, from (col, row) on; its bytes count at the barrier.  What lies outside
- * the tensor becomes 0. */
 /* Brings `bytes`, a multiple of 16, into the second-level cache. */
 static __device__ __forceinline__ void bulk_prefetch(const void *src, uint32_t bytes)
 {
-#if __CUDA_ARCH__ >= 900
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(src), "r"(bytes) : "memory");
-#endif
 }
+/* Copies a box of a tensor, from (col, row) on; its bytes count at the barrier.  What lies outside
+ * the tensor becomes 0. */
 static __device__ __forceinline__ void tensor_copy(uint32_t dst, const CUtensorMap *map,
                                                    uint32_t col, uint32_t row, uint32_t bar)
 {
-#if __CUDA_ARCH__ >= 900
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%2, %3}], [%4];"
                  :: "r"(dst), "l"(map), "r"(col), "r"(row), "r"(bar) : "memory");
-#endif
 }
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
 static __device__ __forceinline__ void wgmma_fence()
 {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -1215,7 +1203,7 @@ static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, floa
 #endif /* __CUDA_ARCH_FEAT_SM90_ALL */
 
 /* Grid: tiles * splits blocks (splits > 1, clusters), or any number of blocks that share the tiles.
- * Built for other targets it is empty; see has_wide(). */
+ * Built for other targets it is empty; see find_wide_driver(). */
 template <int BF, int T, int MT, int BIG, int SUB>
 __global__ void __launch_bounds__(wide_threads(T, MT), wide_blocks(T, MT))
 quant__wide_kernel(const __grid_constant__ quant__wide_job w)
@@ -1406,8 +1394,8 @@ static size_t plan_shared(const quant__plan &p, const quant_cuda_device *gpu,
  * or with another one, fitted to some 4,800 measurements of cuda_bench wide on an H200. */
 static const struct { uint32_t t, mt; float alone, both; } wide_costs[] = {
     {16, 1, 0.46f, 0.77f}, {16, 2, 0.73f, 1.34f}, {32, 1, 0.50f, 0.78f}, {32, 2, 0.84f, 1.46f},
-    {48, 1, 0.54f, 0.93f}, {48, 2, 0.78f, 0}, {64, 1, 0.56f, 1.07f}, {64, 2, 0.94f, 0},
-    {96, 1, 0.63f, 0}, {96, 2, 1.19f, 0}, {128, 1, 0.78f, 0}, {128, 2, 1.50f, 0},
+    {48, 1, 0.54f, 0.93f}, {48, 2, 0.78f, 0}, {64, 1, 0.575f, 1.07f}, {64, 2, 0.94f, 0},
+    {96, 1, 0.63f, 0}, {96, 2, 1.19f, 0}, {128, 1, 0.80f, 0}, {128, 2, 1.50f, 0},
     {192, 1, 1.08f, 0}, {256, 1, 1.52f, 0}};
 
 /* What they add up to, with the cost of writing y and of adding up.  Infinite for plans that
