@@ -7630,8 +7630,10 @@ QUANT__FN int quant__gq_trial(const quant__panel *p, int c, int round, int32_t s
  * instruction set; plain arithmetic without contraction gives the same numbers on all. */
 #if defined(__GNUC__) || defined(__clang__)
 #  define QUANT__GQ_BODY static inline __attribute__((always_inline, unused))
+#  define QUANT__GQ_APART static __attribute__((noinline, unused))     /* frames do not add up    */
 #else
 #  define QUANT__GQ_BODY static inline
+#  define QUANT__GQ_APART static
 #endif
 #if QUANT__X86
 #  define QUANT__GQ_EACH(X, name) X(name##_scalar, ) \
@@ -7829,8 +7831,8 @@ QUANT__FN void quant__gq_scales(const quant__panel *p, size_t first, size_t n)
 
 /* Tries scales around those of sub-block `sub` for p->t [n][lane] and the factor u; leaves the best
  * of each lane in sc, mn, s, m and its loss in best. */
-QUANT__GQ_BODY void quant__gq_choose(const quant__panel *p, size_t sub, int round, const float *u,
-                                size_t ldu, size_t n, float *best)
+QUANT__GQ_BODY void quant__gq_choose_body(const quant__panel *p, size_t sub, int round,
+                                          const float *u, size_t ldu, size_t n, float *best)
 {
     float s[QUANT__LANES], m[QUANT__LANES], loss[QUANT__LANES];
     int32_t sc0[QUANT__LANES], mn0[QUANT__LANES], sc[QUANT__LANES], mn[QUANT__LANES];
@@ -7858,10 +7860,23 @@ QUANT__GQ_BODY void quant__gq_choose(const quant__panel *p, size_t sub, int roun
     quant__gq_scales(p, sub, 1);
 }
 
+#define QUANT__GQ_CHOOSE(name, target) \
+    target QUANT__GQ_APART void name(const quant__panel *p, size_t sub, int round, const float *u, \
+                                     size_t ldu, size_t n, float *best) \
+    { quant__gq_choose_body(p, sub, round, u, ldu, n, best); }
+QUANT__GQ_EACH(QUANT__GQ_CHOOSE, quant__gq_choose)
+#undef QUANT__GQ_CHOOSE
+
+QUANT__FN void quant__gq_choose(const quant__panel *p, size_t sub, int round, const float *u,
+                                size_t ldu, size_t n, float *best)
+{
+    QUANT__GQ_CALL(quant__gq_choose, (p, sub, round, u, ldu, n, best))
+}
+
 /* Column by column ------------------------------------------------------------------------------*/
 
 /* Fits the first scales of the block at position `at`. */
-QUANT__FN void quant__gq_fit_at(const quant__panel *p, size_t at)
+QUANT__GQ_APART void quant__gq_fit_at(const quant__panel *p, size_t at)
 {
     float x[QUANT__K], w[QUANT__K];
     const uint32_t *order = p->g->order;
@@ -7904,8 +7919,8 @@ QUANT__GQ_BODY void quant__gq_part_body(const quant__panel *p, size_t at, size_t
 }
 
 #define QUANT__GQ_PART(name, target) \
-    target QUANT__FN void name(const quant__panel *p, size_t at, size_t n, const uint32_t *sub, \
-                               size_t one_sub, int choose) \
+    target QUANT__GQ_APART void name(const quant__panel *p, size_t at, size_t n, \
+                                     const uint32_t *sub, size_t one_sub, int choose) \
     { quant__gq_part_body(p, at, n, sub, one_sub, choose); }
 QUANT__GQ_EACH(QUANT__GQ_PART, quant__gq_part)
 #undef QUANT__GQ_PART
@@ -7938,7 +7953,7 @@ QUANT__FN void quant__gq_columns(const quant__panel *p, size_t at, size_t n, siz
                        g->factor + at * p->cols + at + n, p->cols, chunk_end - at - n, n);
 }
 
-QUANT__FN void quant__gq_first(const quant__panel *p)
+QUANT__GQ_APART void quant__gq_first(const quant__panel *p)
 {
     const quant_gptq *g = p->g;
     size_t len = (size_t)p->q.len, block = len * (size_t)p->q.n_sub, at, n, i, chunk, end, lane;
@@ -7985,8 +8000,8 @@ QUANT__FN void quant__gq_gradient(const quant__panel *p)
 
 /* Moves single levels of columns first .. first + n while that lowers the loss; grad [n][lane] of
  * these columns is kept up to date. */
-QUANT__GQ_BODY void quant__gq_polish(const quant__panel *p, size_t sub, size_t first, size_t n,
-                                float *grad, float *level)
+QUANT__GQ_BODY void quant__gq_polish_body(const quant__panel *p, size_t sub, size_t first,
+                                          size_t n, float *grad, float *level)
 {
     const float *s = p->s + sub * QUANT__LANES, *m = p->m + sub * QUANT__LANES;
     const float *h = p->g->h + first * p->g->ldh + first;
@@ -8020,11 +8035,24 @@ QUANT__GQ_BODY void quant__gq_polish(const quant__panel *p, size_t sub, size_t f
     }
 }
 
+#define QUANT__GQ_POLISH(name, target) \
+    target QUANT__GQ_APART void name(const quant__panel *p, size_t sub, size_t first, size_t n, \
+                                     float *grad, float *level) \
+    { quant__gq_polish_body(p, sub, first, n, grad, level); }
+QUANT__GQ_EACH(QUANT__GQ_POLISH, quant__gq_polish)
+#undef QUANT__GQ_POLISH
+
+QUANT__FN void quant__gq_polish(const quant__panel *p, size_t sub, size_t first, size_t n,
+                            float *grad, float *level)
+{
+    QUANT__GQ_CALL(quant__gq_polish, (p, sub, first, n, grad, level))
+}
+
 /* Scale and offset of a sub-block anew by least squares, its codes kept: steps along the levels
  * (integers: levels less zero) and along -1, rounded to what can be stored.  grad is kept up to
  * date. */
-QUANT__GQ_BODY void quant__gq_resolve(const quant__panel *p, size_t sub, size_t first, size_t n,
-                                 float *grad, const float *level)
+QUANT__GQ_BODY void quant__gq_resolve_body(const quant__panel *p, size_t sub, size_t first,
+                                         size_t n, float *grad, const float *level)
 {
     const size_t L = QUANT__LANES, at = sub * L, block = sub / (size_t)p->q.n_sub * L;
     const float *h = p->g->h + first * p->g->ldh + first;
@@ -8099,6 +8127,19 @@ QUANT__GQ_BODY void quant__gq_resolve(const quant__panel *p, size_t sub, size_t 
     }
 }
 
+#define QUANT__GQ_RESOLVE(name, target) \
+    target QUANT__GQ_APART void name(const quant__panel *p, size_t sub, size_t first, size_t n, \
+                                     float *grad, const float *level) \
+    { quant__gq_resolve_body(p, sub, first, n, grad, level); }
+QUANT__GQ_EACH(QUANT__GQ_RESOLVE, quant__gq_resolve)
+#undef QUANT__GQ_RESOLVE
+
+QUANT__FN void quant__gq_resolve(const quant__panel *p, size_t sub, size_t first, size_t n,
+                            float *grad, const float *level)
+{
+    QUANT__GQ_CALL(quant__gq_resolve, (p, sub, first, n, grad, level))
+}
+
 /* One sub-block given all others: the free optimum t of its columns, rounded with several scales by
  * the factor of its own part of H, then polished.  p->err gets the change of values. */
 QUANT__GQ_BODY void quant__gq_sub_body(const quant__panel *p, size_t sub, int round, size_t chunk)
@@ -8171,7 +8212,7 @@ QUANT__GQ_BODY void quant__gq_sub_body(const quant__panel *p, size_t sub, int ro
 }
 
 #define QUANT__GQ_SUB(name, target) \
-    target QUANT__FN void name(const quant__panel *p, size_t sub, int round, size_t chunk) \
+    target QUANT__GQ_APART void name(const quant__panel *p, size_t sub, int round, size_t chunk) \
     { quant__gq_sub_body(p, sub, round, chunk); }
 QUANT__GQ_EACH(QUANT__GQ_SUB, quant__gq_sub)
 #undef QUANT__GQ_SUB
@@ -8183,7 +8224,7 @@ QUANT__FN void quant__gq_sub(const quant__panel *p, size_t sub, int round, size_
 
 /* d and dmin of a block anew by least squares, all codes kept.  quad: [0] the direction of d, [1]
  * that of dmin, [2] one of them times H.  p->err collects the change. */
-QUANT__FN void quant__gq_refit(const quant__panel *p, size_t block, size_t chunk)
+QUANT__GQ_APART void quant__gq_refit(const quant__panel *p, size_t block, size_t chunk)
 {
     const size_t n = (size_t)(p->q.len * p->q.n_sub), first = block * n, L = QUANT__LANES;
     float *qd = p->quad, *qm = qd + L * QUANT__CHUNK, *hq = qm + L * QUANT__CHUNK;
@@ -9964,6 +10005,7 @@ QUANT__FN const quant__la *QUANT__L(kernels)(void)
 #undef QUANT__AHEAD
 #undef QUANT__AHEAD1
 #undef QUANT__GQ_BODY
+#undef QUANT__GQ_APART
 #undef QUANT__GQ_EACH
 #undef QUANT__GQ_CALL
 #undef QUANT__LPASS
