@@ -8473,9 +8473,11 @@ QUANT__FN void quant__gq_store(const quant__panel *p, const quant_gptq_out *out,
         for (i = 0; i < cols; i++) {
             if (p->g->grid.bits && out->codes)
                 out->codes[row * cols + i] = (uint8_t)(int)p->level[i * L + lane];
-            if (out->values)
-                out->values[row * cols + i] = p->target[lane * cols + i]
-                                            - p->work[lane * cols + i];
+            if (out->values) {
+                size_t col = p->by_order ? p->g->order[i] : i;
+                size_t sub = i / (size_t)p->q.len * L + lane;
+                out->values[row * cols + col] = p->s[sub] * p->level[col * L + lane] - p->m[sub];
+            }
         }
     }
 }

@@ -3,12 +3,15 @@
  *
  *     calibrate imatrix MODEL.gguf TEXT OUT.gguf [--ctx 512] [--chunks N] [--output] [-t THREADS]
  *     calibrate gptq MODEL.gguf TEXT OUT.gguf TYPE [--tokens N] [--order natural|group|act]
- *         [--damp D] [--asymmetric-calibration A] [--report FILE] [--threads N]
+ *         [--damp D] [--asymmetric-calibration [A]] [--report FILE] [--threads N]
  *
  * imatrix: for every matrix of the blocks the sums of x^2 of each input column over all tokens, and
  * the number of tokens: the importance file that llama-quantize and examples/quantize.c read.  OUT
  * takes the GGUF form, or llama.cpp's older one when its name ends in .dat.  Chunks are BOS and
  * ctx - 1 tokens of the text, as perplexity takes them.  --output: also the output matrix.
+ *
+ * gptq: quantizes matrix after matrix while the text runs through the model (layerwise.h).
+ * Interrupted, the same command goes on where it was: OUT.part holds what is finished.
  *
  * OUT appears under its name only when it is complete. */
 #include "layerwise.h"
@@ -54,10 +57,11 @@ static const char usage[] =
     "  --tokens N    of the text, default 65536\n"
     "  --ctx N       tokens of a chunk, default 512\n"
     "  --order O     group (default), natural or act: which columns are rounded first\n"
-    "  --damp D      part of the mean diagonal of the Hessian added to it, default 0.01\n"
-    "  --asymmetric-calibration A   how far a matrix makes up for what was lost before it,\n"
-    "                0 to 1, default 1; 0 is faster\n"
-    "  --residual A  the same for the sum of all blocks so far, default 1\n"
+    "  --damp D      part of the mean diagonal of the Hessian added to it, default 0.03\n"
+    "  --asymmetric-calibration [A]  how far a matrix makes up for the errors in its inputs, 0 to\n"
+    "                1, default 0.6; 0 is faster\n"
+    "  --residual A  how much of the errors of the sum over all blocks so far attention output\n"
+    "                and ffn_down make up for, times the A above; default 0.6\n"
     "  --sweeps N    of coordinate descent after the columns, default 4, 0: none\n"
     "  --trials N    scales that are tried for a group, default all, 1: only the first fit\n"
     "  --report FILE one line for each matrix: name, type, rows, columns, loss for a weight and\n"
@@ -301,7 +305,7 @@ static int parse_type(options *o)
     return o->lw.mix >= 0;
 }
 
-/* Options of gptq alone; -1 if it is none of them. */
+/* Options of gptq alone: 1, 2 if `value` is not part of it, 0 if it is bad, -1 for others. */
 static int parse_gptq(options *o, const char *a, const char *value)
 {
     size_t n = 0;
@@ -309,7 +313,8 @@ static int parse_gptq(options *o, const char *a, const char *value)
     if (!strcmp(a, "--tokens")) ok = number(value, 2, &o->tokens);
     else if (!strcmp(a, "--order")) ok = order(value, &o->lw.gptq.order);
     else if (!strcmp(a, "--damp")) ok = real(value, 1e-6, 1, &o->lw.gptq.damp);
-    else if (!strcmp(a, "--asymmetric-calibration")) ok = real(value, 0, 1, &o->lw.shift);
+    else if (!strcmp(a, "--asymmetric-calibration"))    /* the number may be left out             */
+        ok = real(value, 0, 1, &o->lw.shift) ? 1 : 2;
     else if (!strcmp(a, "--residual")) ok = real(value, 0, 1, &o->lw.residual);
     else if (!strcmp(a, "--report")) ok = (o->report = value) != NULL;
     else if (!strcmp(a, "--sweeps") && (ok = number(value, 0, &n)) != 0)
@@ -326,7 +331,8 @@ static int parse(options *o, int argc, char **argv)
     o->n_ctx = 512;
     o->chunks = (size_t)-1;
     o->tokens = 65536;
-    o->lw.shift = o->lw.residual = 1;
+    o->lw.gptq.damp = 0.03f;            /* these three by trial on a text held back              */
+    o->lw.shift = o->lw.residual = 0.6f;
     o->threads = llama_n_threads();
     if (argc < 2 || (strcmp(argv[1], "imatrix") && strcmp(argv[1], "gptq")))
         return fail("the first argument must be imatrix or gptq (see --help)", "");
@@ -346,10 +352,10 @@ static int parse(options *o, int argc, char **argv)
             else if (!strcmp(a, "-t") || !strcmp(a, "--threads"))
                 ok = number(value, 1, &o->threads);
             else if (!strcmp(a, "--chunks") && !o->gptq) ok = number(value, 1, &o->chunks);
-            else ok = o->gptq ? parse_gptq(o, a, value) > 0 : 0;
-            i++;
+            else ok = o->gptq ? parse_gptq(o, a, value) : 0;
+            i += ok != 2;
         }
-        if (!ok) return fail("bad argument (see --help)", a);
+        if (ok <= 0) return fail("bad argument (see --help)", a);
     }
     if (!o->out || (o->gptq && !o->type))
         return fail(o->gptq ? "a model, a text, an output and a type are needed (see --help)"

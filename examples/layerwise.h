@@ -399,6 +399,16 @@ static inline lw_tensor *lw_find(const lw_work *w, const quant_tensor *t)
 
 static inline int lw_save(lw_work *w, const lw_tensor *t);
 
+/* What a finished tensor stands for, as every reader of the file will see it. */
+static inline int lw_decode(lw_matrix *x, const lw_tensor *t)
+{
+    size_t k, n = x->rows * x->cols;
+    if (quant_to_f32(t->type, x->v, t->data, x->rows, x->cols) != QUANT_OK) return -1;
+    if (t->type == QUANT_NVFP4) for (k = 0; k < n; k++) x->v[k] *= t->scale;
+    lw_turn(x, LW_REAL);
+    return 0;
+}
+
 /* Quantizes matrix `mat` from w->h, which is prepared already.  e: [rows x cols] or NULL. */
 static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const float *e)
 {
@@ -450,8 +460,8 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
                     w->o->integers.bits ? "int" : quant_type_name(t->type), x->rows, x->cols, sum,
                     (double)g->damp, (unsigned)g->raised, g->dead);
         w->n_done++;
-        lw_turn(x, LW_REAL);
-        r = lw_save(w, t);
+        r = lw_decode(x, t);
+        if (r == 0) r = lw_save(w, t);
         snprintf(name + strlen(name), sizeof name - strlen(name), " loss %.3g", sum);
         llama_progress(w->n_done, w->n_mats, w->since, name);
     } else {
@@ -484,10 +494,7 @@ static inline int lw_group(lw_work *w, const int *mats, size_t n, int mid)
         lw_tensor *done = lw_find(w, x->from->tensor);
         grid.type = lw_type(w, x->from);
         if (done) {
-            if (quant_to_f32(done->type, x->v, done->data, x->rows, x->cols) != QUANT_OK) r = -1;
-            if (done->type == QUANT_NVFP4)
-                for (k = 0; k < x->rows * x->cols; k++) x->v[k] *= done->scale;
-            lw_turn(x, LW_REAL);
+            r = lw_decode(x, done);
             continue;
         }
         if (grid.bits && cols % (grid.group ? grid.group : 1)) grid.group = 32;
