@@ -65,12 +65,12 @@ static void cli_gptq(void)
 static void cli_gptq_resumes(void)
 {
     static char out[4096];
-    const char *again = GPTQ "d.gguf Q2_K --ctx 64 --tokens 128 --sweeps 20 -t 1";
-    REQUIRE(shell(GPTQ "c.gguf Q2_K --ctx 64 --tokens 128 --sweeps 20 -t 2", out, sizeof out)
+    const char *again = GPTQ "d.gguf Q2_K --ctx 64 --tokens 128 --sweeps 8 -t 1";
+    REQUIRE(shell(GPTQ "c.gguf Q2_K --ctx 64 --tokens 128 --sweeps 8 -t 2", out, sizeof out)
             == 0);
     remove(DIR "d.gguf");
-    REQUIRE(shell(GPTQ "d.gguf Q2_K --ctx 64 --tokens 128 --sweeps 20 -t 1 & p=$!; "
-                  "until test `wc -c < " DIR "d.gguf.part` -gt 150000; do sleep 0.02; "
+    REQUIRE(shell(GPTQ "d.gguf Q2_K --ctx 64 --tokens 128 --sweeps 8 -t 1 & p=$!; "
+                  "until test `wc -c < " DIR "d.gguf.part` -gt 100000; do sleep 0.02; "
                   "kill -0 $p || exit 0; done; kill -INT $p; wait $p; test $? = 1", out, sizeof out)
             == 0);
     if (access(DIR "d.gguf", F_OK) == 0) {
