@@ -302,7 +302,10 @@ enum {
     QUANT_CPU_SCALAR     = 0,       /* always there                                              */
     QUANT_CPU_AVX2       = 1,       /* AVX2, FMA, F16C                                           */
     QUANT_CPU_AVX512VNNI = 2,       /* AVX-512 F, BW, VL, VNNI                                   */
-    QUANT_CPU_AVXVNNI    = 4        /* AVX2, AVX-VNNI                                            */
+    QUANT_CPU_AVXVNNI    = 4,       /* AVX2, AVX-VNNI                                            */
+    QUANT_CPU_NEON       = 8,       /* 64-bit ARM, little-endian                                 */
+    QUANT_CPU_DOTPROD    = 16,      /* NEON, sdot                                                */
+    QUANT_CPU_I8MM       = 32       /* NEON, sdot, smmla                                         */
 };
 
 /* The instruction sets that this machine and its system have, and this build has kernels for.  Asks
@@ -1087,6 +1090,52 @@ QUANT_API quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const qua
 typedef uint16_t quant__u16x16 __attribute__((vector_size(32)));
 typedef uint32_t quant__u32x8 __attribute__((vector_size(32)));
 typedef uint32_t quant__u32x16 __attribute__((vector_size(64)));
+#else
+#  define QUANT__X86 0
+#endif
+/* NEON is in every 64-bit ARM processor and arm_neon.h needs no libc.  On Linux the kernel tells
+ * what else there is; elsewhere, and freestanding, it is what the -m flags allow. */
+#if defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__) \
+    && (defined(__GNUC__) || defined(__clang__)) && !defined(QUANT_NO_SIMD)
+#  define QUANT__NEON 1
+#  include <arm_neon.h>
+#  if defined(__linux__) && !defined(QUANT_FREESTANDING)
+#    include <sys/auxv.h>
+#    define QUANT__HWCAP 1
+#  else
+#    define QUANT__HWCAP 0
+#  endif
+/* Attributes add to the -m flags with clang.  With gcc the assembler wants ARMv8.2 too, and naming
+ * that drops the extensions of -m flags, of which there must be none. */
+#  if defined(__clang__)
+#    define QUANT__ARM(feature) __attribute__((target(feature)))
+#  elif defined(__ARM_FEATURE_DOTPROD)
+#    define QUANT__ARM(feature) __attribute__((target("+" feature)))
+#  else
+#    define QUANT__ARM(feature) __attribute__((target("arch=armv8.2-a+" feature)))
+#  endif
+#  if (defined(__clang__) && __clang_major__ >= 11 \
+       && (QUANT__HWCAP || defined(__ARM_FEATURE_DOTPROD))) \
+      || (!defined(__clang__) && __GNUC__ >= 10 && (defined(__ARM_FEATURE_DOTPROD) \
+          || (QUANT__HWCAP && !defined(__ARM_FEATURE_CRYPTO) && !defined(__ARM_FEATURE_SVE) \
+              && !defined(__ARM_FEATURE_AES) && !defined(__ARM_FEATURE_SHA2) \
+              && !defined(__ARM_FEATURE_FP16_SCALAR_ARITHMETIC) \
+              && !defined(__ARM_FEATURE_COMPLEX))))
+#    define QUANT__HAS_DOTPROD 1
+#  else
+#    define QUANT__HAS_DOTPROD 0
+#  endif
+#  if QUANT__HAS_DOTPROD && (QUANT__HWCAP || defined(__ARM_FEATURE_MATMUL_INT8))
+#    define QUANT__HAS_I8MM 1
+#  else
+#    define QUANT__HAS_I8MM 0
+#  endif
+typedef uint8_t quant__u8x16 __attribute__((vector_size(16)));
+typedef uint32_t quant__u32x4 __attribute__((vector_size(16)));
+#else
+#  define QUANT__NEON 0
+#endif
+#if QUANT__X86 || QUANT__NEON
 #  ifndef QUANT_SELF
 #    define QUANT_SELF "quant.h"
 #    define QUANT__OWN_SELF
@@ -1097,8 +1146,6 @@ typedef uint32_t quant__u32x16 __attribute__((vector_size(64)));
 its name in quotes, such as \"my_quant.h\", or QUANT_NO_SIMD"
 #    endif
 #  endif
-#else
-#  define QUANT__X86 0
 #endif
 #if defined(__clang__)
 #  define QUANT__UNROLL _Pragma("unroll")
@@ -1144,12 +1191,28 @@ QUANT__FN quant_cpu quant__cpu_machine(void)
         r |= QUANT_CPU_AVX512VNNI;
     return r;
 }
+#elif QUANT__NEON
+QUANT__FN quant_cpu quant__cpu_machine(void)
+{
+    quant_cpu r = QUANT_CPU_NEON;
+#if QUANT__HWCAP
+    if (QUANT__HAS_DOTPROD && (getauxval(16) >> 20 & 1)) r |= QUANT_CPU_DOTPROD;  /* AT_HWCAP    */
+    if (QUANT__HAS_I8MM && (r & QUANT_CPU_DOTPROD)
+        && (getauxval(26) >> 13 & 1)) r |= QUANT_CPU_I8MM;                        /* AT_HWCAP2   */
+#else
+    r |= (QUANT__HAS_DOTPROD ? QUANT_CPU_DOTPROD : 0) | (QUANT__HAS_I8MM ? QUANT_CPU_I8MM : 0);
+#endif
+    return r;
+}
 #endif
 
 QUANT_API quant_cpu quant_cpu_compiled(void)
 {
 #if QUANT__X86
     return QUANT_CPU_AVX2 | (QUANT__HAS_AVXVNNI ? QUANT_CPU_AVXVNNI : 0) | QUANT_CPU_AVX512VNNI;
+#elif QUANT__NEON
+    return QUANT_CPU_NEON | (QUANT__HAS_DOTPROD ? QUANT_CPU_DOTPROD : 0)
+         | (QUANT__HAS_I8MM ? QUANT_CPU_I8MM : 0);
 #else
     return QUANT_CPU_SCALAR;
 #endif
@@ -1157,7 +1220,7 @@ QUANT_API quant_cpu quant_cpu_compiled(void)
 
 QUANT_API quant_cpu quant_cpu_detect(void)
 {
-#if QUANT__X86
+#if QUANT__X86 || QUANT__NEON
     return quant__cpu_machine();
 #else
     return QUANT_CPU_SCALAR;
@@ -1167,7 +1230,10 @@ QUANT_API quant_cpu quant_cpu_detect(void)
 QUANT_API const char *quant_cpu_name(quant_cpu cpu)
 {
     return cpu & QUANT_CPU_AVX512VNNI ? "avx512vnni" : cpu & QUANT_CPU_AVXVNNI ? "avxvnni"
-         : cpu & QUANT_CPU_AVX2 ? "avx2" : "scalar";
+         : cpu & QUANT_CPU_AVX2 ? "avx2"
+         : cpu & QUANT_CPU_I8MM ? "i8mm" : cpu & QUANT_CPU_DOTPROD ? "dotprod"
+         : cpu & QUANT_CPU_NEON ? "neon"
+         : "scalar";
 }
 
 /* >>float ---------------------------------------------------------------------------------------
@@ -3865,6 +3931,9 @@ QUANT__FN quant__run quant__run_avx512vnni;
 QUANT__FN quant__run quant__run_avxvnni;
 #endif
 #endif
+#if QUANT__NEON
+QUANT__FN quant__run quant__run_neon, quant__run_dotprod, quant__run_i8mm;
+#endif
 
 QUANT__FN quant__run *quant__kernels(quant_cpu cpu)
 {
@@ -3874,6 +3943,15 @@ QUANT__FN quant__run *quant__kernels(quant_cpu cpu)
     if (cpu & QUANT_CPU_AVXVNNI) return quant__run_avxvnni;
 #endif
     if (cpu & QUANT_CPU_AVX2) return quant__run_avx2;
+#endif
+#if QUANT__NEON
+#if QUANT__HAS_I8MM
+    if (cpu & QUANT_CPU_I8MM) return quant__run_i8mm;
+#endif
+#if QUANT__HAS_DOTPROD
+    if (cpu & QUANT_CPU_DOTPROD) return quant__run_dotprod;
+#endif
+    if (cpu & QUANT_CPU_NEON) return quant__run_neon;
 #endif
     (void)cpu;
     return quant__run_scalar;
@@ -8804,6 +8882,25 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 #  undef QUANT__IS_AVX512
 #  undef QUANT__SELF
 #endif
+#if QUANT__NEON
+#  define QUANT__SELF
+#  define QUANT__IS_NEON 1
+#  define QUANT__PASS QUANT_CPU_NEON
+#  include QUANT_SELF
+#  if QUANT__HAS_DOTPROD
+#    define QUANT__IS_DOTPROD 1
+#    include QUANT_SELF
+#  endif
+#  if QUANT__HAS_I8MM
+#    define QUANT__IS_I8MM 1            /* for many tokens; for others the pass above              */
+#    include QUANT_SELF
+#    undef QUANT__IS_I8MM
+#  endif
+#  undef QUANT__IS_DOTPROD
+#  undef QUANT__IS_NEON
+#  undef QUANT__PASS
+#  undef QUANT__SELF
+#endif
 #define QUANT__PASS QUANT_CPU_SCALAR
 #define QUANT__IS_SCALAR 1
 #endif /* QUANT_IMPLEMENTED */
@@ -9051,6 +9148,168 @@ QUANT__LANE void QUANT__N(narrow)(uint8_t *p, __m256i a)     /* to bytes        
     _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(v, v));
 }
 
+#elif defined(QUANT__IS_NEON)
+#if defined(QUANT__IS_DOTPROD)
+#if defined(QUANT__IS_I8MM)
+#define QUANT__N(name) quant__##name##_i8mm
+#define QUANT__TARGET QUANT__ARM("i8mm")
+#else
+#define QUANT__N(name) quant__##name##_dotprod
+#define QUANT__TARGET QUANT__ARM("dotprod")
+#endif
+#define QUANT__NARROW 0
+#else
+#define QUANT__N(name) quant__##name##_neon
+#define QUANT__TARGET
+#define QUANT__NARROW 1
+#endif
+#define QUANT__LANE static inline __attribute__((always_inline, unused)) QUANT__TARGET
+#define QUANT__W 4
+#define QUANT__FLIP 0
+#define QUANT__PAIRS 1                  /* 8 + 8 + 8 of 32 registers                             */
+#define QUANT__DOT16                    /* defined here                                          */
+typedef uint8x16_t QUANT__N(V);
+typedef int32x4_t QUANT__N(I);
+typedef float32x4_t QUANT__N(F);
+
+QUANT__LANE uint8x16_t QUANT__N(load)(const uint8_t *p) { return vld1q_u8(p); }
+QUANT__LANE void QUANT__N(keep)(uint8_t *p, uint8x16_t v) { vst1q_u8(p, v); }
+/* (v >> shift & mask) << to in each byte: one shift either way, and a mask if strays are left    */
+QUANT__LANE uint8x16_t QUANT__N(field)(uint8x16_t v, int shift, int to, int mask)
+{
+    quant__u8x16 b = (quant__u8x16)v;
+    if (shift > to) b = b >> (shift - to);
+    if (shift < to) b = b << (to - shift);
+    if ((shift > to ? 255 >> (shift - to) : 255 << (to - shift) & 255) == mask << to)
+        return (uint8x16_t)b;
+    return vandq_u8((uint8x16_t)b, vdupq_n_u8((uint8_t)(mask << to)));
+}
+QUANT__LANE uint8x16_t QUANT__N(either)(uint8x16_t a, uint8x16_t b) { return vorrq_u8(a, b); }
+QUANT__LANE uint8x16_t QUANT__N(flip)(uint8x16_t v) { return v; }
+QUANT__LANE uint8x16_t QUANT__N(table)(const uint8_t *t) { return vld1q_u8(t); }
+QUANT__LANE uint8x16_t QUANT__N(lookup)(uint8x16_t t, uint8x16_t v) { return vqtbl1q_u8(t, v); }
+QUANT__LANE int32x4_t QUANT__N(start)(int32_t n, int shift)  /* n << shift; 0 for 32             */
+{
+    return vshlq_s32(vdupq_n_s32(n), vdupq_n_s32(shift));
+}
+#if defined(QUANT__IS_I8MM)                             /* see QUANT__N(pair)                    */
+#elif defined(QUANT__IS_DOTPROD)
+/* acc += four columns, those of lane k of q.  By name, because clang before 16 has the intrinsic
+ * with -m flags only. */
+#define QUANT__SDOT(acc, c, q, k) \
+    __asm__("sdot %0.4s, %1.16b, %2.4b[" #k "]" : "+w"(acc) : "w"(c), "w"(q))
+/* acc += 16 columns */
+QUANT__LANE int32x4_t QUANT__N(dot16)(int32x4_t acc, uint8x16_t c0, uint8x16_t c1, uint8x16_t c2,
+                                      uint8x16_t c3, const uint8_t *p, int most)
+{
+    const uint8x16_t q = vld1q_u8(p);
+    (void)most;
+    QUANT__SDOT(acc, c0, q, 0);
+    QUANT__SDOT(acc, c1, q, 1);
+    QUANT__SDOT(acc, c2, q, 2);
+    QUANT__SDOT(acc, c3, q, 3);
+    return acc;
+}
+#undef QUANT__SDOT
+#else
+QUANT__LANE int8x16_t QUANT__N(four)(const uint8_t *q)       /* four activations, everywhere     */
+{
+    int32_t four;
+    QUANT_MEMCPY(&four, q, 4);
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+}
+/* Products of rows 0 and 1, or 2 and 3, in 16 bits: two groups of columns come to 2 * 128 * 127 =
+ * 32512 at most.                                                                                */
+QUANT__LANE int16x8_t QUANT__N(low)(uint8x16_t c0, uint8x16_t c1, int8x16_t q0, int8x16_t q1)
+{
+    return vmlal_s8(vmull_s8(vget_low_s8(vreinterpretq_s8_u8(c0)), vget_low_s8(q0)),
+                    vget_low_s8(vreinterpretq_s8_u8(c1)), vget_low_s8(q1));
+}
+QUANT__LANE int16x8_t QUANT__N(high)(uint8x16_t c0, uint8x16_t c1, int8x16_t q0, int8x16_t q1)
+{
+    return vmlal_high_s8(vmull_high_s8(vreinterpretq_s8_u8(c0), q0), vreinterpretq_s8_u8(c1), q1);
+}
+/* acc += 16 columns.  Codes up to 31 may be added up in 16 bits over four groups and two columns
+ * of each, 4 * 2 * 31 * 127 = 31496, codes up to 63 over half as many, 32004. */
+QUANT__LANE int32x4_t QUANT__N(dot16)(int32x4_t acc, uint8x16_t c0, uint8x16_t c1, uint8x16_t c2,
+                                      uint8x16_t c3, const uint8_t *q, int most)
+{
+    const int8x16_t q0 = QUANT__N(four)(q), q1 = QUANT__N(four)(q + 4);
+    const int8x16_t q2 = QUANT__N(four)(q + 8), q3 = QUANT__N(four)(q + 12);
+    const int16x8_t l0 = QUANT__N(low)(c0, c1, q0, q1), h0 = QUANT__N(high)(c0, c1, q0, q1);
+    if (most <= 31) {
+        int16x8_t l = vmlal_s8(l0, vget_low_s8(vreinterpretq_s8_u8(c2)), vget_low_s8(q2));
+        int16x8_t h = vmlal_high_s8(h0, vreinterpretq_s8_u8(c2), q2);
+        l = vmlal_s8(l, vget_low_s8(vreinterpretq_s8_u8(c3)), vget_low_s8(q3));
+        h = vmlal_high_s8(h, vreinterpretq_s8_u8(c3), q3);
+        return vpadalq_s16(acc, vpaddq_s16(l, h));
+    } else {
+        int16x8_t l1 = QUANT__N(low)(c2, c3, q2, q3), h1 = QUANT__N(high)(c2, c3, q2, q3);
+        if (most <= 63)
+            return vpadalq_s16(vpadalq_s16(acc, vpaddq_s16(l0, h0)), vpaddq_s16(l1, h1));
+        return vaddq_s32(acc, vpaddq_s32(vpadalq_s16(vpaddlq_s16(l0), l1),
+                                         vpadalq_s16(vpaddlq_s16(h0), h1)));
+    }
+}
+#endif
+QUANT__LANE float32x4_t QUANT__N(to_float)(int32x4_t a) { return vcvtq_f32_s32(a); }
+QUANT__LANE float32x4_t QUANT__N(set)(float x) { return vdupq_n_f32(x); }
+QUANT__LANE float32x4_t QUANT__N(add)(float32x4_t a, float32x4_t b) { return a + b; }
+QUANT__LANE float32x4_t QUANT__N(mul)(float32x4_t a, float32x4_t b) { return a * b; }
+QUANT__LANE float32x4_t QUANT__N(get)(const void *p) { return vld1q_f32((const float *)p); }
+QUANT__LANE void QUANT__N(put)(float *p, float32x4_t a) { vst1q_f32(p, a); }
+QUANT__LANE float32x4_t QUANT__N(halves)(const uint8_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
+}
+QUANT__LANE float32x4_t QUANT__N(bf16)(const uint8_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16));
+}
+QUANT__LANE uint8x8_t QUANT__N(word)(const uint8_t *p)       /* four bytes                       */
+{
+    uint32_t w;
+    QUANT_MEMCPY(&w, p, 4);
+    return vreinterpret_u8_u32(vdup_n_u32(w));
+}
+QUANT__LANE int32x4_t QUANT__N(bytes)(const uint8_t *p)      /* signed                           */
+{
+    return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(QUANT__N(word)(p)))));
+}
+QUANT__LANE int32x4_t QUANT__N(ibits)(int32x4_t v, int shift, int mask)
+{
+    return vandq_s32((int32x4_t)((quant__u32x4)v >> shift), vdupq_n_s32(mask));
+}
+QUANT__LANE float32x4_t QUANT__N(e8m0)(const uint8_t *p)     /* as quant__e8m0_half              */
+{
+    uint32x4_t e = vmovl_u16(vget_low_u16(vmovl_u8(QUANT__N(word)(p))));
+    uint32x4_t small = vshlq_u32(vdupq_n_u32(0x200000), vreinterpretq_s32_u32(e));
+    uint32x4_t r = vshlq_n_u32(vsubq_u32(e, vdupq_n_u32(1)), 23);
+    return vreinterpretq_f32_u32(vbslq_u32(vcltq_u32(e, vdupq_n_u32(2)), small, r));
+}
+/* as quant__ue4m3_half of bytes below 0x7f: a half float with its exponent 7 too small */
+QUANT__LANE float32x4_t QUANT__N(ue4m3)(const uint8_t *p)
+{
+    uint16x4_t v = vshl_n_u16(vget_low_u16(vmovl_u8(QUANT__N(word)(p))), 7);
+    return vcvt_f32_f16(vreinterpret_f16_u16(v)) * vdupq_n_f32(128);
+}
+QUANT__LANE int32x4_t QUANT__N(as_int)(float32x4_t v) { return vreinterpretq_s32_f32(v); }
+QUANT__LANE int32x4_t QUANT__N(iadd)(int32x4_t a, int32x4_t b) { return vaddq_s32(a, b); }
+QUANT__LANE int32x4_t QUANT__N(iset)(int32_t x) { return vdupq_n_s32(x); }
+QUANT__LANE int32x4_t QUANT__N(imax)(int32x4_t a, int32x4_t b) { return vmaxq_s32(a, b); }
+QUANT__LANE int32_t QUANT__N(hmax)(int32x4_t a) { return vmaxvq_s32(a); }
+QUANT__LANE int32_t QUANT__N(hsum)(int32x4_t a) { return vaddvq_s32(a); }
+QUANT__LANE float32x4_t QUANT__N(clamp)(float32x4_t v)       /* to +-127; NaN to 127             */
+{
+    return vmaxnmq_f32(vminnmq_f32(v, vdupq_n_f32(127)), vdupq_n_f32(-127));
+}
+QUANT__LANE void QUANT__N(narrow)(uint8_t *p, int32x4_t a)   /* to bytes                         */
+{
+    int16x4_t v = vmovn_s32(a);
+    uint32_t w = vget_lane_u32(vreinterpret_u32_s8(vmovn_s16(vcombine_s16(v, v))), 0);
+    QUANT_MEMCPY(p, &w, 4);
+}
+
 #else
 #define QUANT__N(name) quant__##name##_scalar
 #define QUANT__TARGET
@@ -9144,6 +9403,7 @@ QUANT__LANE void QUANT__N(narrow)(uint8_t *p, QUANT__N(I) a)
 #undef QUANT__LANES
 #endif
 
+#ifndef QUANT__DOT16
 /* acc += 16 columns.  In 16 bits, codes up to 31 add up to 4 * 2 * 31 * 127 = 31496 over four
  * groups, up to 63 to 2 * 2 * 63 * 127 = 32004 over two. */
 QUANT__LANE QUANT__N(I) QUANT__N(dot16)(QUANT__N(I) acc, QUANT__N(V) c0, QUANT__N(V) c1,
@@ -9162,6 +9422,7 @@ QUANT__LANE QUANT__N(I) QUANT__N(dot16)(QUANT__N(I) acc, QUANT__N(V) c0, QUANT__
     acc = QUANT__N(dot4)(QUANT__N(dot4)(acc, c0, q0, most), c1, q1, most);
     return QUANT__N(dot4)(QUANT__N(dot4)(acc, c2, q2, most), c3, q3, most);
 }
+#endif
 
 /* The statements for i = 0, 1 .. n - 1, written out: gcc and clang keep arrays in registers when
  * the indices are constants, but do not both unroll nested loops. */
@@ -9313,6 +9574,101 @@ QUANT__LANE QUANT__N(I) QUANT__N(start_half)(int32_t n32, int shift, int most)
     return most == 63 ? QUANT__N(iset)(n32) : QUANT__N(start)(n32 / 32, shift);
 }
 
+#ifdef QUANT__IS_I8MM
+/* Matrices of 2 x 8 bytes: decoded words g and g + 1 become rows 0 and 1, 2 and 3 of eight columns.
+ * For few tokens that costs what it saves. */
+QUANT__LANE void QUANT__N(interleave)(quant__stripe *s)
+{
+    int g, r;
+    for (g = 0; g < 8; g += 2)
+        for (r = 0; r < 64; r += 16) {
+            uint32x4_t a = vreinterpretq_u32_u8(vld1q_u8(s->q[g] + r));
+            uint32x4_t b = vreinterpretq_u32_u8(vld1q_u8(s->q[g + 1] + r));
+            vst1q_u8(s->q[g] + r, vreinterpretq_u8_u32(vzip1q_u32(a, b)));
+            vst1q_u8(s->q[g + 1] + r, vreinterpretq_u8_u32(vzip2q_u32(a, b)));
+        }
+}
+
+/* acc[0], lanes r0 t0, r0 t1, r1 t0, r1 t1, and acc[1] with rows 2 and 3 += 16 columns of tokens t0
+ * and t1. */
+QUANT__LANE void QUANT__N(pair)(int32x4_t acc[2], const uint8x16_t c[4], const uint8_t *t0,
+                                const uint8_t *t1)
+{
+    const uint64x2_t a = vreinterpretq_u64_u8(vld1q_u8(t0)), b = vreinterpretq_u64_u8(vld1q_u8(t1));
+    const uint64x2_t q0 = vzip1q_u64(a, b), q1 = vzip2q_u64(a, b);
+#define QUANT__SMMLA(acc, c, q) \
+    __asm__("smmla %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(c), "w"(q))
+    QUANT__SMMLA(acc[0], c[0], q0);
+    QUANT__SMMLA(acc[1], c[1], q0);
+    QUANT__SMMLA(acc[0], c[2], q1);
+    QUANT__SMMLA(acc[1], c[3], q1);
+#undef QUANT__SMMLA
+}
+
+/* Rows 0 to 3 of token t0 or t1 */
+QUANT__LANE int32x4_t QUANT__N(token)(const int32x4_t acc[2], int which)
+{
+    return which ? vuzp2q_s32(acc[0], acc[1]) : vuzp1q_s32(acc[0], acc[1]);
+}
+
+/* As below, for decoded and interleaved stripes. */
+#define QUANT__TWO(k, n, ...) \
+    if (2 * k < (n)) { const int i = 2 * k, l = i + 1 < (n) ? i + 1 : i; __VA_ARGS__ }
+#define QUANT__PAIRWISE(n, ...) QUANT__TWO(0, n, __VA_ARGS__) QUANT__TWO(1, n, __VA_ARGS__)
+QUANT__LANE void QUANT__N(stripe)(float32x4_t *fa, float32x4_t *fb, const quant__p16 *p, int halves,
+                                  int mins, int most, int shift, int packed, int two,
+                                  const QUANT__N(place) *a, const QUANT__N(place) *b,
+                                  uint8x16_t table, const quant__act32 *const *x, int n)
+{
+    uint8x16_t ca[4], cb[4];
+    int32x4_t acc[4][2], bcc[4][2], start;              /* [i], i even: of tokens i and i + 1     */
+    float32x4_t sa[4], sb[4], pa[4], pb[4];
+    QUANT__N(take_scales)(p, packed, halves, mins, a, sa);
+    if (two) QUANT__N(take_scales)(p, packed, halves, mins, b, sb);
+    QUANT__EACH(4, ca[i] = QUANT__N(take)(p, packed, a, i, table); pa[i] = sa[0];
+                if (two) cb[i] = QUANT__N(take)(p, packed, b, i, table); if (two) pb[i] = sb[0];)
+#define QUANT__BOTH(f) vzip1q_s32(vdupq_n_s32(x[i]->f), vdupq_n_s32(x[l]->f))
+#define QUANT__START(f) (mins ? vdupq_n_s32(0) : most == 63 ? QUANT__BOTH(f) \
+    : vshlq_s32(vshrq_n_s32(QUANT__BOTH(f), 5), vdupq_n_s32(shift)))
+    QUANT__PAIRWISE(n,
+        start = halves ? QUANT__START(nh[0]) : mins ? vdupq_n_s32(0)
+              : vshlq_s32(QUANT__BOTH(n), vdupq_n_s32(shift));
+        acc[i][0] = acc[i][1] = start;
+        QUANT__N(pair)(acc[i], ca, x[i]->q, x[l]->q);
+        if (halves) pa[i] = QUANT__N(to_float)(QUANT__N(token)(acc[i], 0)) * sa[0];
+        if (halves && l > i) pa[l] = QUANT__N(to_float)(QUANT__N(token)(acc[i], 1)) * sa[0];
+        if (two) {
+            bcc[i][0] = bcc[i][1] = start;
+            QUANT__N(pair)(bcc[i], cb, x[i]->q, x[l]->q);
+            if (halves) pb[i] = QUANT__N(to_float)(QUANT__N(token)(bcc[i], 0)) * sb[0];
+            if (halves && l > i) pb[l] = QUANT__N(to_float)(QUANT__N(token)(bcc[i], 1)) * sb[0];
+        }
+    )
+    QUANT__EACH(4, ca[i] = QUANT__N(take)(p, packed, a, i + 4, table);
+                if (two) cb[i] = QUANT__N(take)(p, packed, b, i + 4, table);)
+    QUANT__PAIRWISE(n,
+        if (halves) acc[i][0] = acc[i][1] = start = QUANT__START(nh[1]);
+        QUANT__N(pair)(acc[i], ca, x[i]->q + 16, x[l]->q + 16);
+        fa[i] = QUANT__N(scale)(fa[i], QUANT__N(token)(acc[i], 0), pa[i], sa, x[i], halves, mins);
+        if (l > i)
+            fa[l] = QUANT__N(scale)(fa[l], QUANT__N(token)(acc[i], 1), pa[l], sa, x[l], halves,
+                                    mins);
+        if (two) {
+            if (halves) bcc[i][0] = bcc[i][1] = start;
+            QUANT__N(pair)(bcc[i], cb, x[i]->q + 16, x[l]->q + 16);
+            fb[i] = QUANT__N(scale)(fb[i], QUANT__N(token)(bcc[i], 0), pb[i], sb, x[i], halves,
+                                    mins);
+            if (l > i)
+                fb[l] = QUANT__N(scale)(fb[l], QUANT__N(token)(bcc[i], 1), pb[l], sb, x[l], halves,
+                                        mins);
+        }
+    )
+#undef QUANT__START
+#undef QUANT__BOTH
+}
+#undef QUANT__TWO
+#undef QUANT__PAIRWISE
+#else
 /* One stripe times n <= 4 tokens for the row vectors at `a` and, if two, at `b`:
  * what is read of a token serves both.  halves, mins: what scales there are; shift: of the start of
  * the sums. */
@@ -9356,6 +9712,7 @@ QUANT__LANE void QUANT__N(stripe)(QUANT__N(F) *fa, QUANT__N(F) *fb, const quant_
         }
     )
 }
+#endif
 
 QUANT__INLINE int QUANT__N(has_halves)(const quant__p16 *p)
 {
@@ -9600,7 +9957,7 @@ QUANT__LANE void QUANT__N(act_block)(quant__act32 *a, const float *x)
     a->zero = 0;
 }
 
-QUANT__TARGET static void QUANT__N(act)(const quant__job *a)
+QUANT__TARGET QUANT__FN void QUANT__N(act)(const quant__job *a)
 {
     size_t t, b, n = (size_t)a->tokens;
     for (t = 0; t < n; t++)
@@ -9611,6 +9968,7 @@ QUANT__TARGET static void QUANT__N(act)(const quant__job *a)
 /* With optimization, instances for each type and number of tokens, so that what depends on them is
  * constant and accumulators stay in registers; else, and for the scalar twin, one for all. */
 #if QUANT__W < 64 && defined(__OPTIMIZE__) && !defined(QUANT__IS_SCALAR)
+#ifndef QUANT__IS_I8MM
 #define QUANT__BY_TYPE(X) \
     X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) \
     X(IQ4_XS) X(TQ2_0) X(MXFP4) X(NVFP4) X(Q1_0) X(Q2_0) QUANT__BY_IQ(X)
@@ -9648,6 +10006,14 @@ QUANT__TARGET static void QUANT__N(run_type)(const quant__job *a)
 #undef QUANT__BY_TYPE
 #undef QUANT__BY_IQ
 
+QUANT__TARGET static void QUANT__N(run_floats)(const quant__job *a)
+{
+    if (a->type == QUANT_F32) QUANT__N(floats)(a, QUANT_F32);
+    else if (a->type == QUANT_F16) QUANT__N(floats)(a, QUANT_F16);
+    else QUANT__N(floats)(a, QUANT_BF16);
+}
+#endif
+
 /* Many tokens: halves, minima and, where sums pass through 16 bits, the largest code. */
 #if QUANT__NARROW
 #define QUANT__BY_KIND(X) X(0, 0, 31) X(0, 0, 127) X(0, 0, 255) X(0, 1, 31) \
@@ -9672,13 +10038,6 @@ QUANT__TARGET static void QUANT__N(run_many)(const quant__job *a)
 #undef QUANT__KIND
 }
 #undef QUANT__BY_KIND
-
-QUANT__TARGET static void QUANT__N(run_floats)(const quant__job *a)
-{
-    if (a->type == QUANT_F32) QUANT__N(floats)(a, QUANT_F32);
-    else if (a->type == QUANT_F16) QUANT__N(floats)(a, QUANT_F16);
-    else QUANT__N(floats)(a, QUANT_BF16);
-}
 #else
 QUANT__TARGET QUANT__FN void QUANT__N(run_type)(const quant__job *a)
 {
@@ -9698,12 +10057,20 @@ QUANT__TARGET QUANT__FN void QUANT__N(run_floats)(const quant__job *a)
 
 QUANT__TARGET QUANT__FN void QUANT__N(run)(const quant__job *a)
 {
+#ifdef QUANT__IS_I8MM
+    size_t s;
+    if (a->op == QUANT__MANY) QUANT__N(run_many)(a);
+    else quant__run_dotprod(a);
+    for (s = 0; a->op == QUANT__DECODE && s < a->n_stripes; s++)
+        QUANT__N(interleave)(a->decoded[0] + s);
+#else
     switch (a->op) {
     case QUANT__FEW: case QUANT__DECODE: QUANT__N(run_type)(a); break;
     case QUANT__MANY: QUANT__N(run_many)(a); break;
     case QUANT__FLOATS: QUANT__N(run_floats)(a); break;
     default: QUANT__N(act)(a); break;
     }
+#endif
 }
 #undef QUANT__STEP
 #undef QUANT__EACH
@@ -9716,6 +10083,7 @@ QUANT__TARGET QUANT__FN void QUANT__N(run)(const quant__job *a)
 #undef QUANT__FLIP
 #undef QUANT__NARROW
 #undef QUANT__PAIRS
+#undef QUANT__DOT16
 #endif /* QUANT__PASS */
 
 /* >>linalg-kernels ------------------------------------------------------------------------------
@@ -10004,6 +10372,11 @@ QUANT__FN const quant__la *QUANT__L(kernels)(void)
 #undef QUANT__IS_SCALAR
 #undef QUANT__X86
 #undef QUANT__HAS_AVXVNNI
+#undef QUANT__NEON
+#undef QUANT__HWCAP
+#undef QUANT__ARM
+#undef QUANT__HAS_DOTPROD
+#undef QUANT__HAS_I8MM
 #undef QUANT__AHEAD
 #undef QUANT__AHEAD1
 #undef QUANT__GQ_BODY

@@ -59,14 +59,14 @@ check "stack at most 4 KiB" gcc -std=c99 -O2 -Wframe-larger-than=4096 -Werror -c
 # --- the golden tests, compiled in ways that could change bytes -----------------------------------
 suites=$(ls tests/test_*.c | tr '\n' ' ')
 # golden NAME RUNNER COMPILER FLAGS...: the library with the flags, the tests plainly
+plain="-std=c99 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 -O1"
 golden() {
     name=$1 run=$2 cc=$3
     shift 3
     wanted "golden $name" || return 0
-    plain="-std=c99 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 -O1"
     check "golden $name" sh -c "$cc $* -c quant.c -o $out/g.o && \
         $cc $plain $suites $out/g.o -lm -lpthread -o $out/golden && \
-        $run $out/golden golden half bfloats splits_do errors_are any_bytes any_finite idempotent type_names products linalg_bytes read_rule write_golden"
+        QUANT_TEST_SHORT=${run:+1} $run $out/golden golden half bfloats splits_do errors_are any_bytes any_finite idempotent type_names products linalg_bytes read_rule write_golden"
 }
 golden "gcc -O0" "" gcc -O0
 golden "gcc -O3 -march=native" "" gcc -O3 -march=native
@@ -92,6 +92,32 @@ if has aarch64-linux-gnu-gcc && has qemu-aarch64; then
     golden "aarch64" "qemu-aarch64 -L /usr/aarch64-linux-gnu" aarch64-linux-gnu-gcc -O2
 else
     skip "golden aarch64" "needs gcc-aarch64-linux-gnu and qemu-user"
+fi
+
+# --- kernels of other machines, under an emulator --------------------------------------------------
+# emulate NAME "KERNELS" "RUNNER" LINKER COMPILER...: matrix products; all of the kernels must run
+emulate() {
+    name="kernels $1" must=$2 run=$3 link=$4
+    shift 4
+    wanted "$name" || return 0
+    check "$name" sh -c "$* -std=c99 -pedantic $strict -c quant.c -o $out/k.o && \
+        $link $plain $suites $out/k.o -lm -lpthread -o $out/kernels && \
+        QUANT_TEST_SHORT=1 $run $out/kernels packed_ cpu_sets >$out/kernels.txt || \
+        { cat $out/kernels.txt; exit 1; }
+        for k in $must; do grep \"matmul: \$k kernels run\" $out/kernels.txt || exit 1; done"
+}
+arm="aarch64-linux-gnu-gcc"
+if has $arm && has qemu-aarch64; then
+    emulate "aarch64 gcc" "neon dotprod i8mm" "qemu-aarch64 -L /usr/aarch64-linux-gnu" $arm $arm -O2
+    check "aarch64 gcc -O0" $arm -std=c99 -pedantic $strict -O0 -c quant.c -o $out/a.o
+    if has clang; then
+        emulate "aarch64 clang" "neon dotprod i8mm" "qemu-aarch64 -L /usr/aarch64-linux-gnu" $arm \
+            clang --target=aarch64-linux-gnu -O2
+        check "aarch64 clang++" clang --target=aarch64-linux-gnu -x c++ -std=c++11 -pedantic \
+            $strict -nostdinc++ -O1 -c quant.c -o $out/a.o
+    fi
+else
+    skip "kernels aarch64" "needs gcc-aarch64-linux-gnu and qemu-user"
 fi
 
 # --- ways to include -------------------------------------------------------------------------------
