@@ -1147,6 +1147,21 @@ its name in quotes, such as \"my_quant.h\", or QUANT_NO_SIMD"
 #    endif
 #  endif
 #endif
+/* One instance of the kernels for each type, or one for all: without optimization and under the
+ * sanitizers, with which gcc takes minutes for unrolled kernels. */
+#if defined(__has_feature)
+#  if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) \
+    || __has_feature(thread_sanitizer)
+#    define QUANT__INSTANCES 0
+#  endif
+#endif
+#if !defined(QUANT__INSTANCES)
+#  if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#    define QUANT__INSTANCES 1
+#  else
+#    define QUANT__INSTANCES 0
+#  endif
+#endif
 #if defined(__clang__)
 #  define QUANT__UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)
@@ -3742,7 +3757,7 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
 enum {
     QUANT__TILE  = 16,              /* rows of a tile                                            */
     QUANT__FEW_TOKENS = 8,         /* up to so many the kernels read tiles as they are          */
-    QUANT__STRIPES = 4,               /* stripes of 32 columns that are decoded at a time          */
+    QUANT__STRIPES = 4,             /* stripes of 32 columns that are decoded at a time          */
     QUANT__TILES = 4                /* of so many tiles at most                                  */
 };
 
@@ -9967,7 +9982,7 @@ QUANT__TARGET QUANT__FN void QUANT__N(act)(const quant__job *a)
 
 /* With optimization, instances for each type and number of tokens, so that what depends on them is
  * constant and accumulators stay in registers; else, and for the scalar twin, one for all. */
-#if QUANT__W < 64 && defined(__OPTIMIZE__) && !defined(QUANT__IS_SCALAR)
+#if QUANT__INSTANCES && !defined(QUANT__IS_SCALAR)
 #ifndef QUANT__IS_I8MM
 #define QUANT__BY_TYPE(X) \
     X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) \
@@ -10387,6 +10402,7 @@ QUANT__FN const quant__la *QUANT__L(kernels)(void)
 #undef QUANT__LA_ALL
 #undef QUANT__FETCH
 #undef QUANT__UNROLL
+#undef QUANT__INSTANCES
 #ifdef QUANT__OWN_SELF
 #  undef QUANT__OWN_SELF
 #  undef QUANT_SELF

@@ -1,6 +1,6 @@
-/* Speed figures: `make bench`, or build/bench [open|rates|quantize|formats|pack].  Prints a table of
- * opening times, encoders, decoders and the quantize program end to end, beside what was asked for.
- * Nothing here fails on a slow machine; build/files holds the files that it makes.
+/* Speed figures: `make bench`, or build/bench [open|rates|quantize|formats|pack].  Prints a table
+ * of opening times, encoders, decoders and the quantize program end to end, beside what was asked
+ * for.  Nothing here fails on a slow machine; build/files holds the files that it makes.
  *
  *   build/bench matmul [--type T,T|all] [--tokens M,M] [--threads N] [--rows R --cols C]
  *                      [--isa scalar|avx2|avx512vnni] [--cold MB] [--seconds S]
