@@ -4435,7 +4435,7 @@ QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const v
                             size_t tokens, size_t row0, size_t row1)
 {
     const size_t unit = 32u * quant__p16s[w->type].stripes, blocks = w->cols / 32;
-    const size_t cols = w->layout ? unit ? w->cols : 256 : !unit ? 32 : unit > 128 ? unit : 128;
+    const size_t cols = w->layout ? unit ? w->cols : 512 : !unit ? 32 : unit > 128 ? unit : 128;
     const size_t tile = quant__tile_size(w->type, w->cols);
     const int wide = w->layout && unit && w->cpu;   /* several tiles at a time                   */
     const size_t fit = 2048 * 1024 / sizeof(quant__act32) / (blocks + 1) / 4 * 4;

@@ -340,15 +340,22 @@ static void *bench_thread(void *arg)
             quant_matmul(w, j->y, w->rows, j->act, j->tokens, j->row0, j->row1);
         }
     } else if (j->what == 1) {
-        const uint64_t *q = (const uint64_t *)(const void *)j->p;
-        uint64_t a = 0, b = 0, c = 0, d = 0;
-        for (i = 0; i + 8 <= j->bytes / 8; i += 8) {
-            __builtin_prefetch(q + i + 512);
-            a += q[i] + q[i + 1];
-            b += q[i + 2] + q[i + 3];
-            c += q[i + 4] + q[i + 5];
-            d += q[i + 6] + q[i + 7];
+        /* one line at a time, fetched 8 KiB ahead: the fastest of the patterns that were tried  */
+        typedef uint64_t four __attribute__((vector_size(32)));
+        const four *q = (const four *)(const void *)j->p;
+        four s = { 0 }, r = { 0 };
+        uint64_t a, b, c, d;
+        for (i = 0; i + 4 <= j->bytes / sizeof *q; i += 4) {
+            __builtin_prefetch(q + i + 256);
+            __builtin_prefetch(q + i + 258);
+            s += q[i] + q[i + 1];
+            r += q[i + 2] + q[i + 3];
         }
+        s += r;
+        a = s[0];
+        b = s[1];
+        c = s[2];
+        d = s[3];
         j->sink = a + b + c + d;
     } else {
         j->sink = peak_loop();
