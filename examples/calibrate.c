@@ -20,7 +20,7 @@
 typedef struct options {
     const char *model, *text, *out, *type, *report;
     size_t      n_ctx, chunks, threads, tokens;
-    int         output, gptq;
+    int         output, gptq, as_mix;
     lw_options  lw;
 } options;
 
@@ -54,6 +54,7 @@ static const char usage[] =
     "gptq: a quantized model.  TYPE: for all matrices of the blocks, such as Q4_0 (embedding and\n"
     "output stay as they are), or a mix such as Q4_K_M, or int4g128: integers with groups, stored\n"
     "as the F16 values that they stand for\n"
+    "  --mix         TYPE is a mix even where it names a type as well (Q4_0, Q2_K, Q6_K ...)\n"
     "  --tokens N    of the text, default 65536\n"
     "  --ctx N       tokens of a chunk, default 512\n"
     "  --order O     group (default), natural or act: which columns are rounded first\n"
@@ -299,7 +300,7 @@ static int parse_type(options *o)
         return bits >= 2 && bits <= 8;
     }
     o->lw.type = quant_type_find(o->type);
-    t = quant_type_get(o->lw.type);
+    t = o->as_mix ? NULL : quant_type_get(o->lw.type);
     if (t && t->flags & QUANT_TF_QUANTIZED) return 1;
     o->lw.mix = quant_mix_find(o->type);
     return o->lw.mix >= 0;
@@ -341,6 +342,7 @@ static int parse(options *o, int argc, char **argv)
         const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         int ok = 1;
         if (!strcmp(a, "--output") && !o->gptq) o->output = 1;
+        else if (!strcmp(a, "--mix") && o->gptq) o->as_mix = 1;
         else if (a[0] != '-') {
             if (!o->model) o->model = a;
             else if (!o->text) o->text = a;
@@ -382,8 +384,9 @@ static int run_gptq(options *o, llama_context *c, const llama_tokens *t, const c
         fprintf(report, "matrix\ttype\trows\tcols\tloss\tdamp\traised\tdead\n");
     }
     o->lw.report = report;
-    snprintf(asked, sizeof asked, "calibrate 1 %s ctx %zu chunks %zu order %u damp %g shift %g "
-             "residual %g sweeps %d trials %d model %llu text %llx\n", o->type, o->n_ctx,
+    snprintf(asked, sizeof asked, "calibrate 1 %s%s ctx %zu chunks %zu order %u damp %g shift %g "
+             "residual %g sweeps %d trials %d model %llu text %llx\n", o->as_mix ? "mix " : "",
+             o->type, o->n_ctx,
              o->lw.chunks, (unsigned)o->lw.gptq.order, (double)o->lw.gptq.damp,
              (double)o->lw.shift, (double)o->lw.residual, (int)o->lw.gptq.sweeps,
              (int)o->lw.gptq.trials, (unsigned long long)c->model->tensor_bytes,

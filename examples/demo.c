@@ -4,8 +4,9 @@
  *
  * Runs the other programs as a user would (inspect, calibrate, quantize, perplexity, generate; each
  * command is shown), prints a table of type, size, bits per weight, perplexity, KL divergence and
- * speed, without and with importance, and a paragraph of text before and after.  DIRECTORY gets the
- * models, PICTURE shows size against perplexity.  CHUNKS: of 512 tokens to evaluate, default 4. */
+ * speed, without and with importance and calibrated, and a paragraph of text before and after.
+ * DIRECTORY gets the models, PICTURE shows size against perplexity.  CHUNKS: of 512 tokens to
+ * evaluate, default 4. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { N_TYPES = 7, TEXT = 4096 };
+enum { N_TYPES = 7, N_WAYS = 3, TEXT = 4096 };      /* ways: plain, importance, gptq            */
 static const char *const types[N_TYPES] = {
     "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K"
 };
@@ -138,17 +139,19 @@ static void draw_frame(FILE *f, const result *base, const double *box, const cha
             "perplexity</text>\n", v, v, v - 5, base->bytes / 1e6);
     fprintf(f, "<circle cx='450' cy='60' r='4' fill='#c0504d'/><text x='460' y='64'>min/max, no "
             "data</text>\n<circle cx='450' cy='78' r='4' fill='#1f77b4'/><text x='460' y='82'>with "
-            "importance</text>\n");
+            "importance</text>\n<circle cx='450' cy='96' r='4' fill='#2ca02c'/><text x='460' "
+            "y='100'>calibrated (gptq)</text>\n");
 }
 
 /* Size against perplexity, the latter on a logarithmic axis. */
-static void draw(const char *path, const char *title, const result *base, result r[2][N_TYPES])
+static void draw(const char *path, const char *title, const result *base,
+                 result r[N_WAYS][N_TYPES])
 {
     FILE *f = fopen(path, "w");
     double box[4], low = base->ppl, high = base->ppl;
     int i, k;
     if (!f) { perror(path); exit(1); }
-    for (k = 0; k < 2; k++)
+    for (k = 0; k < N_WAYS; k++)
         for (i = 0; i < N_TYPES; i++) {
             high = r[k][i].ppl > high ? r[k][i].ppl : high;
             low = r[k][i].ppl < low ? r[k][i].ppl : low;
@@ -160,6 +163,7 @@ static void draw(const char *path, const char *title, const result *base, result
     draw_frame(f, base, box, title);
     draw_series(f, r[0], box, "#c0504d");
     draw_series(f, r[1], box, "#1f77b4");
+    draw_series(f, r[2], box, "#2ca02c");
     for (i = 0; i < N_TYPES; i++) {         /* names, aslant above the higher of the two dots    */
         double a = r[0][i].ppl, b = r[1][i].ppl;
         double x = pixel_x(box, r[0][i].bytes) + 3, y = pixel_y(box, a > b ? a : b) - 8;
@@ -180,7 +184,7 @@ static void paragraph(const char *name, const char *path)
 
 int main(int argc, char **argv)
 {
-    static result r[2][N_TYPES];
+    static result r[N_WAYS][N_TYPES];
     char out[TEXT], path[TEXT], imatrix[TEXT];
     result base;
     int i, k, chunks = argc > 6 ? atoi(argv[6]) : 4;
@@ -195,6 +199,7 @@ int main(int argc, char **argv)
     printf("build/calibrate imatrix %s %s %s\n", argv[1], argv[2], imatrix);
     run(out, "build/calibrate imatrix '%s' '%s' '%s' 2>&1", argv[1], argv[2], imatrix);
     printf("build/quantize [--imatrix %s] %s %s/TYPE.gguf TYPE\n", imatrix, argv[1], argv[4]);
+    printf("build/calibrate gptq --mix %s %s %s/TYPE.gguf TYPE\n", argv[1], argv[2], argv[4]);
     printf("build/perplexity %s/TYPE.gguf %s --chunks %d --kld %s\n\n", argv[4], argv[3], chunks,
            argv[1]);
     printf("%-8s %-10s %10s %7s %11s %10s %9s\n", "type", "importance", "bytes", "bpw",
@@ -204,14 +209,21 @@ int main(int argc, char **argv)
     base.bpw = new_bpw(out);
     print_row("F16", "", &base);
     for (i = 0; i < N_TYPES; i++)
-        for (k = 0; k < 2; k++) {
+        for (k = 0; k < N_WAYS; k++) {
             char option[TEXT + 16] = "";
             if (k) snprintf(option, sizeof option, "--imatrix '%s'", imatrix);
-            snprintf(path, sizeof path, "%s/%s%s.gguf", argv[4], types[i], k ? "-imatrix" : "");
-            run(out, "build/quantize %s '%s' '%s' %s 2>&1", option, argv[1], path, types[i]);
-            r[k][i].bpw = new_bpw(out);
+            snprintf(path, sizeof path, "%s/%s%s.gguf", argv[4], types[i],
+                     k == 2 ? "-gptq" : k ? "-imatrix" : "");
+            if (k < 2) {
+                run(out, "build/quantize %s '%s' '%s' %s 2>&1", option, argv[1], path, types[i]);
+                r[k][i].bpw = new_bpw(out);
+            } else {
+                run(out, "build/calibrate gptq --mix '%s' '%s' '%s' %s 2>&1", argv[1], argv[2],
+                    path, types[i]);
+                r[k][i].bpw = r[1][i].bpw;      /* the same types                                */
+            }
             measure(&r[k][i], path, argv[1], argv[3], chunks);
-            print_row(types[i], k ? "yes" : "no", &r[k][i]);
+            print_row(types[i], k == 2 ? "gptq" : k ? "yes" : "no", &r[k][i]);
         }
     draw(argv[5], strrchr(argv[1], '/') ? strrchr(argv[1], '/') + 1 : argv[1], &base, r);
     paragraph("F16", argv[1]);
