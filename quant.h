@@ -8907,7 +8907,7 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 #    include QUANT_SELF
 #  endif
 #  if QUANT__HAS_I8MM
-#    define QUANT__IS_I8MM 1            /* for many tokens; for others the pass above              */
+#    define QUANT__IS_I8MM 1        /* for many tokens; for others the pass above          */
 #    include QUANT_SELF
 #    undef QUANT__IS_I8MM
 #  endif
