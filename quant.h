@@ -55,7 +55,7 @@
  *   QUANT_FREESTANDING     no libc header at all          QUANT_NO_STDIO    no open_file
  *   QUANT_NO_GGUF_WRITE    no writer                      QUANT_NO_GGUF     no reader, writer,
  *   QUANT_NO_ENCODE        decoders only                                    imatrix, split, mix
- *   QUANT_NO_CALIBRATION   no Hessians, no GPTQ
+ *   QUANT_NO_CALIBRATION   no Hessians, GPTQ, AWQ
  *   QUANT_NO_IQ            no IQ1/IQ2/IQ3 (saves 9 KiB of codebooks)
  *   QUANT_NO_STRINGS       error texts become ""
  *   QUANT_CUDA             declare what quant_cuda.cu offers (compiled by nvcc, linked apart)
@@ -74,7 +74,8 @@
  *   >>gguf-write write files                   >>imatrix    importance files
  *   >>split      models in several files       >>mix        types for a whole model
  *   >>linalg     Hessians and their factors    >>gptq       calibrated rounding
- *   >>cuda       products on NVIDIA GPUs       >>impl       the implementation starts
+ *   >>awq        activation-aware scaling      >>cuda       products on NVIDIA GPUs
+ *   >>impl       the implementation starts
  *   >>platform   compiler, libc, hooks         >>detect     instruction sets
  *   >>float      half floats, little-endian loads
  *   >>checked    overflow-checked sizes        >>text       error texts
@@ -85,7 +86,8 @@
  *   >>reader     GGUF reader                   >>writer     GGUF writer
  *   >>imatrix-impl  importance files           >>split-impl models in several files
  *   >>mix-impl   types for a whole model       >>linalg-impl  Hessians and their factors
- *   >>gptq-impl  calibrated rounding           >>stdio      files by name
+ *   >>gptq-impl  calibrated rounding           >>awq-impl   activation-aware scaling
+ *   >>stdio      files by name
  *   >>kernels    packed matrix products        >>linalg-kernels  blocked products
  *   >>end        clean-up, licence
  */
@@ -729,6 +731,9 @@ QUANT_API size_t quant_triangle_split(size_t n, size_t part, size_t parts);
 QUANT_API void quant_triangle_pack(float *dst, const float *h, size_t ldh, size_t n);
 QUANT_API void quant_triangle_add(float *h, size_t ldh, const float *src, size_t n);
 
+/* Copies the lower triangle to above the diagonal. */
+QUANT_API void quant_triangle_mirror(float *h, size_t ldh, size_t n);
+
 /* A = L L^T, in place.  E_NUMERIC: the pivot of column err->where is not positive, not finite, or
  * less than 2^-20 of the diagonal element, below which there is only rounding; a is then
  * half-changed. */
@@ -854,6 +859,110 @@ QUANT_API quant_result quant_gptq_rows(const quant_gptq_out *out, const quant_gp
 
 /* Group of each column [cols] (g_idx) for integer grids. */
 QUANT_API void quant_gptq_groups(const quant_gptq *g, uint32_t *g_idx);
+#endif /* QUANT_NO_ENCODE, QUANT_NO_CALIBRATION */
+
+#if !defined(QUANT_NO_ENCODE) && !defined(QUANT_NO_CALIBRATION)
+/* >>awq -----------------------------------------------------------------------------------------
+ * Activation-aware scaling (AWQ: Lin and others, 2023): columns of W that meet large activations
+ * are multiplied by s > 1 before rounding and the inputs divided by it, which is done where they
+ * are made: nothing in the file shows it, and any type and runtime works unchanged.
+ *     Y = X W^T = (X / s) (W diag(s))^T
+ *
+ * Matrices that share an input share s.  Candidates are powers of the mean activations, with and
+ * without a term of the weights; the one with the least error of the outputs, over all these
+ * matrices and on the real target grid, is taken.  Candidate 0 is s = 1, so the result is never
+ * worse than without.
+ *
+ *   quant_awq_see(sum, x, ldx, tokens, cols);              while the calibration text runs
+ *   quant_awq_weigh(wsum, w, ldw, rows, cols, group);      for each matrix
+ *   for (k = 0; k < quant_awq_candidates(steps); k++) {
+ *       quant_awq_scales(s, k, steps, sum, wsum, cols);
+ *       quant_awq_rows(&out, &a, w, ldw, 0, rows, s, scratch, size, &err);    out.loss alone
+ *   }                                                      or quant_awq_search, on one thread
+ *   quant_awq_fold_columns(w, ldw, rows, cols, s);         each matrix, and what comes before:
+ *   quant_awq_fold_norm or quant_awq_fold_rows
+ *
+ * Orders of columns where one feeds the other: o reads what v wrote, head by head; with grouped
+ * queries several heads of o share one of v, see quant_awq_share.  down reads gate * up, so that up
+ * takes the scales.  All matrices behind a norm must be folded (experts as well). */
+
+/* sum [cols] += |x| over tokens.  A value that is not finite makes its column's scale 1. */
+QUANT_API void quant_awq_see(double *sum, const float *x, size_t ldx, size_t tokens, size_t cols);
+
+/* sum [cols] += |w| over the largest |w| of its group of columns, over rows.  group 0: the row. */
+QUANT_API void quant_awq_weigh(double *sum, const float *w, size_t ldw, size_t rows, size_t cols,
+                               size_t group);
+
+/* Averages the sums of the query heads [n_head * head_dim] that share a key and value head, so that
+ * their scales become equal.  n_head is a multiple of n_kv. */
+QUANT_API void quant_awq_share(double *sum, size_t n_head, size_t n_kv, size_t head_dim);
+
+/* The scales of v's rows dst [n_kv * head_dim] from those of o's columns s [n_head * head_dim]. */
+QUANT_API void quant_awq_unshare(float *dst, const float *s, size_t n_head, size_t n_kv,
+                                 size_t head_dim);
+
+/* Number of candidates for alpha = 0, 1 / steps, ... 1: 2 steps + 2.  steps 0: 20. */
+QUANT_API size_t quant_awq_candidates(uint32_t steps);
+
+/* Candidate k: x^alpha, then x^alpha / w^(1 - alpha), scaled so that the largest and the smallest
+ * are inverse to each other.  x, w [cols]: the sums from above, w may be NULL (candidates with it
+ * are then those without).  Columns with a sum of 0 or NaN, and all columns of a candidate that
+ * does not come out finite, get 1.  Returns alpha. */
+QUANT_API float quant_awq_scales(float *s, size_t k, uint32_t steps, const double *x,
+                                 const double *w, size_t cols);
+
+/* What is rounded to what.  Read only, shared by threads. */
+typedef struct quant_awq {
+    quant_grid   grid;              /* any type with an encoder, or integers.  search is not read */
+    size_t       cols, ldh;
+    const float *h;                 /* [cols x ldh] sum of x x^T, both halves (see
+                                       quant_triangle_mirror); its diagonal is the importance  */
+    uint32_t     clip;              /* integers: ranges tried per group, down to half; 0: one,
+                                       AWQ has 10                                              */
+    quant_cpu    cpu;
+} quant_awq;
+
+/* Bytes of scratch for quant_awq_rows, for each thread; 0: grid or cols is not supported. */
+QUANT_API size_t quant_awq_scratch_size(const quant_awq *a);
+
+/* Rounds rows row0 to row1 - 1 of W diag(s), s [cols] or NULL, to nearest; the range of integers by
+ * the least error of the group's part of the outputs.  out->rows, codes, scales, zeros, values:
+ * what was stored, of W diag(s); out->loss: |(Q(W diag(s)) / diag(s) - W) X^T|^2 of each row.  Any
+ * of them may be NULL.  h is that of W's own inputs, not of those divided by s.  Any split
+ * into rows gives the same bytes.  E_TYPE: grid.  E_MEMORY: scratch.  E_NUMERIC: a weight, plain or
+ * scaled, is not finite or too large (where: row * cols + col), or h's diagonal (where: col). */
+QUANT_API quant_result quant_awq_rows(const quant_gptq_out *out, const quant_awq *a,
+                                      const float *w, size_t ldw, size_t row0, size_t row1,
+                                      const float *s, void *scratch, size_t size,
+                                      quant_error *err);
+
+/* One of the matrices that share an input. */
+typedef struct quant_awq_matrix {
+    const float *w;                 /* [rows x ldw]                                              */
+    size_t       rows, ldw;
+} quant_awq_matrix;
+
+/* Tries all candidates, one after another, on all rows of all matrices.  s [cols] is the best;
+ * *loss and *plain (either may be NULL) are the losses of it and of s = 1, *best its number.
+ * wsum as in quant_awq_scales. */
+QUANT_API quant_result quant_awq_search(float *s, size_t *best, double *loss, double *plain,
+                                        const quant_awq *a, const quant_awq_matrix *mats,
+                                        size_t n_mats, const double *x, const double *wsum,
+                                        uint32_t steps, void *scratch, size_t size,
+                                        quant_error *err);
+
+/* W := W diag(s), for every matrix that reads the scaled input. */
+QUANT_API void quant_awq_fold_columns(float *w, size_t ldw, size_t rows, size_t cols,
+                                      const float *s);
+
+/* W := diag(s)^-1 W, the matrix that writes the input, and its bias [rows] or NULL. */
+QUANT_API void quant_awq_fold_rows(float *w, size_t ldw, size_t rows, size_t cols, float *bias,
+                                   const float *s);
+
+/* The norm that writes the input: weight (and bias or NULL) divided by s.  plus: what the model
+ * adds to the stored weight, 1 for Gemma's checkpoints; GGUF has it added already, so 0 there. */
+QUANT_API void quant_awq_fold_norm(float *weight, float *bias, size_t cols, float plus,
+                                   const float *s);
 #endif /* QUANT_NO_ENCODE, QUANT_NO_CALIBRATION */
 
 #ifdef QUANT_CUDA
@@ -7218,11 +7327,10 @@ QUANT_API quant_result quant_triangular_inverse(float *l, size_t n, size_t lda, 
     return QUANT_OK;
 }
 
-/* Tiles of 32: the transposed lower triangle to above the diagonal. */
-QUANT__FN void quant__la_mirror(float *a, size_t n, size_t lda)
+QUANT_API void quant_triangle_mirror(float *a, size_t lda, size_t n)
 {
     size_t i0, j0, i, j;
-    for (i0 = 0; i0 < n; i0 += 32)
+    for (i0 = 0; i0 < n; i0 += 32)              /* tiles of 32                                   */
         for (j0 = 0; j0 <= i0; j0 += 32)
             for (i = i0; i < i0 + 32 && i < n; i++)
                 for (j = j0; j < j0 + 32 && j < i; j++) a[j * lda + i] = a[i * lda + j];
@@ -7247,7 +7355,7 @@ QUANT_API quant_result quant_inverse_factor(float *a, size_t n, size_t lda, floa
     mean = (float)(sum / (double)n);
     if (!(mean > 0) || !quant__finite(mean) || !(*damp >= 0))
         return quant__fail(err, QUANT_E_NUMERIC, 0, QUANT__TEXT("the diagonal or damp is bad"));
-    quant__la_mirror(a, n, lda);            /* H stays above the diagonal until U replaces it    */
+    quant_triangle_mirror(a, lda, n);       /* H stays above the diagonal until U replaces it    */
     for (;;) {
         for (i = 0; i < n; i++) {
             size_t from = n - 1 - i;
@@ -8659,6 +8767,416 @@ QUANT_API quant_result quant_gptq_shift(const quant_gptq *g, float *w, size_t ld
                 w[(row + lane) * ldw + g->order[i]] += scale * p.grad[lane * cols + i];
     }
     return QUANT_OK;
+}
+#endif /* QUANT_NO_ENCODE, QUANT_NO_CALIBRATION */
+
+#if !defined(QUANT_NO_ENCODE) && !defined(QUANT_NO_CALIBRATION)
+/* >>awq-impl ------------------------------------------------------------------------------------
+ * Rows are rounded 64 at a time; the error of their outputs is d H d^T, one blocked product. */
+enum { QUANT__AW_ROWS = 64 };
+
+QUANT_API void quant_awq_see(double *sum, const float *x, size_t ldx, size_t tokens, size_t cols)
+{
+    size_t t, i;
+    for (t = 0; t < tokens; t++)
+        for (i = 0; i < cols; i++) sum[i] += quant__abs(x[t * ldx + i]);
+}
+
+QUANT_API void quant_awq_weigh(double *sum, const float *w, size_t ldw, size_t rows, size_t cols,
+                               size_t group)
+{
+    size_t r, i, g, n;
+    if (group == 0) group = cols;
+    for (r = 0; r < rows; r++)
+        for (g = 0; g < cols; g += group) {
+            const float *x = w + r * ldw + g;
+            float amax = 0;
+            n = cols - g < group ? cols - g : group;
+            for (i = 0; i < n; i++) amax = quant__abs(x[i]) > amax ? quant__abs(x[i]) : amax;
+            if (!(amax > 0)) continue;
+            for (i = 0; i < n; i++) sum[g + i] += quant__abs(x[i]) / amax;
+        }
+}
+
+QUANT_API void quant_awq_share(double *sum, size_t n_head, size_t n_kv, size_t head_dim)
+{
+    size_t k, i, j, each = n_head / n_kv;
+    QUANT_ASSERT(n_kv > 0 && n_head % n_kv == 0);
+    for (k = 0; k < n_kv; k++)
+        for (i = 0; i < head_dim; i++) {
+            double *p = sum + k * each * head_dim + i, mean = 0;
+            for (j = 0; j < each; j++) mean += p[j * head_dim];
+            for (j = 0; j < each; j++) p[j * head_dim] = mean / (double)each;
+        }
+}
+
+QUANT_API void quant_awq_unshare(float *dst, const float *s, size_t n_head, size_t n_kv,
+                                 size_t head_dim)
+{
+    size_t k, i, each = n_head / n_kv;
+    for (k = 0; k < n_kv; k++)
+        for (i = 0; i < head_dim; i++)
+            dst[k * head_dim + i] = s[k * each * head_dim + i];
+}
+
+/* log2 x for x > 0, normal: exponent, and 2 artanh((m - 1) / (m + 1)) of m in [0.7, 1.42). */
+QUANT__FN double quant__log2(double x)
+{
+    uint64_t u;
+    double m, t, t2, sum = 0;
+    int e, k;
+    QUANT_MEMCPY(&u, &x, 8);
+    e = (int)(u >> 52) - 1023;
+    u = (u & 0xfffffffffffffu) | (uint64_t)1023 << 52;
+    QUANT_MEMCPY(&m, &u, 8);
+    if (m > 1.4142135623730951) { m *= 0.5; e++; }
+    t = (m - 1) / (m + 1);
+    t2 = t * t;
+    for (k = 21; k > 0; k -= 2) sum = sum * t2 + 1.0 / k;
+    return (double)e + 2 * t * sum * 1.4426950408889634;
+}
+
+/* 2^y for |y| < 1000: the series of e^z for |z| <= ln 2 / 2. */
+QUANT__FN double quant__exp2(double y)
+{
+    int n = (int)(y + (y < 0 ? -0.5 : 0.5)), k;
+    double z = (y - n) * 0.6931471805599453, sum = 1, p;
+    uint64_t u = (uint64_t)(n + 1023) << 52;
+    for (k = 13; k > 0; k--) sum = 1 + z * sum / k;
+    QUANT_MEMCPY(&p, &u, 8);
+    return sum * p;
+}
+
+QUANT_API size_t quant_awq_candidates(uint32_t steps)
+{
+    return 2 * (size_t)(steps ? steps : 20) + 2;
+}
+
+/* Is a sum one that a scale can be made of? */
+QUANT__INLINE int quant__aw_usable(double x) { return x > 0 && x < 1e300; }
+
+QUANT_API float quant_awq_scales(float *s, size_t k, uint32_t steps, const double *x,
+                                 const double *w, size_t cols)
+{
+    double alpha, low = 1e300, high = -1e300, xmean = 0, wmean = 0;
+    size_t i, n = steps ? steps : 20, seen = 0;
+    int both = k > n && w != NULL;
+    alpha = (double)(k > n ? k - n - 1 : k) / (double)n;
+    for (i = 0; i < cols; i++) {
+        if (!quant__aw_usable(x[i])) continue;
+        xmean += x[i];
+        if (both && quant__aw_usable(w[i])) wmean += w[i];
+        seen++;
+    }
+    xmean = seen ? xmean / (double)seen : 1;
+    wmean = wmean > 0 ? wmean / (double)seen : 1;
+    for (i = 0; i < cols; i++) {                    /* s: log2 of the scale; 1e-4 keeps it small  */
+        double l = 0;
+        if (!quant__aw_usable(x[i])) continue;
+        if (alpha > 0) l = alpha * quant__log2(x[i] / xmean + 1e-8);
+        if (both && w[i] >= 0 && w[i] < 1e300) l -= (1 - alpha) * quant__log2(w[i] / wmean + 1e-4);
+        low = l < low ? l : low;
+        high = l > high ? l : high;
+        s[i] = (float)l;
+    }
+    for (i = 0; i < cols; i++)
+        s[i] = quant__aw_usable(x[i])
+             ? (float)quant__exp2((double)s[i] - (low + high) / 2) : 1.0f;
+    return (float)alpha;
+}
+
+/* The scratch of one thread. */
+typedef struct quant__aw_work {
+    float   *w, *d, *t;             /* [64 x cols] scaled weights; values or errors; d H         */
+    float   *inverse, *importance;  /* [cols] 1 / s; of scaled columns, mean 1                   */
+    float   *range;                 /* [64 x 4] low, high; best factor, best error               */
+    uint8_t *rows;                  /* encoded                                                   */
+    float   *linalg;
+} quant__aw_work;
+
+QUANT__FN int quant__aw_carve(quant__aw_work *k, size_t *used, const quant_awq *a, void *scratch)
+{
+    quant__carve c = { NULL, 0, 0 };
+    size_t row = a->grid.bits ? 0 : quant_row_size(a->grid.type, a->cols);
+    size_t group = a->grid.group ? a->grid.group : a->cols;
+    if (a->grid.bits ? a->grid.bits < 2 || a->grid.bits > 8 || a->cols % group : !row) return 0;
+    if (a->cols == 0 || a->cols > 0x7fffffff) return 0;
+    c.base = (uint8_t *)scratch;
+    k->w = (float *)quant__take(&c, (uint64_t)a->cols * QUANT__AW_ROWS, sizeof(float));
+    k->d = (float *)quant__take(&c, (uint64_t)a->cols * QUANT__AW_ROWS, sizeof(float));
+    k->t = (float *)quant__take(&c, (uint64_t)a->cols * QUANT__AW_ROWS, sizeof(float));
+    k->inverse = (float *)quant__take(&c, a->cols, sizeof(float));
+    k->importance = (float *)quant__take(&c, a->cols, sizeof(float));
+    k->range = (float *)quant__take(&c, 4 * QUANT__AW_ROWS, sizeof(float));
+    k->rows = (uint8_t *)quant__take(&c, row, QUANT__AW_ROWS);
+    k->linalg = (float *)quant__take(&c, quant_linalg_scratch_size(), 1);
+    *used = c.used;
+    return !c.overflow;
+}
+
+QUANT_API size_t quant_awq_scratch_size(const quant_awq *a)
+{
+    quant__aw_work k;
+    size_t used;
+    return quant__aw_carve(&k, &used, a, NULL) ? used : 0;
+}
+
+/* Scale, as a half float, and zero point of a range that includes 0. */
+QUANT__FN float quant__aw_scale(const quant_grid *g, float low, float high, uint32_t *half,
+                                int32_t *zero)
+{
+    const int32_t top = (1 << g->bits) - 1;
+    float amax = high > -low ? high : -low, s;
+    s = g->symmetric ? amax / (float)(top / 2) : (high - low) / (float)top;
+    *half = quant__to_half(s);
+    if (quant__half(*half) == 0) *half = 1;         /* 2^-24: zeros, and what is next to nothing  */
+    s = quant__half(*half);
+    *zero = g->symmetric ? top / 2 + 1
+          : quant__clamp(-low / s < 1e6f ? quant__nearest(-low / s) : top, 0, top);
+    return s;
+}
+
+/* n weights on the grid of a range; codes may be NULL. */
+QUANT__FN void quant__aw_round(float *values, uint8_t *codes, const float *w, size_t n,
+                               const quant_grid *g, float scale, int32_t zero)
+{
+    const int32_t top = (1 << g->bits) - 1;
+    const float id = 1 / scale;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        float v = w[i] * id;
+        int32_t q;
+        v = v < 1e6f ? v : 1e6f;
+        v = v > -1e6f ? v : -1e6f;
+        q = quant__clamp(quant__nearest(v) + zero, 0, top);
+        values[i] = scale * (float)(q - zero);
+        if (codes) codes[i] = (uint8_t)q;
+    }
+}
+
+/* Chooses the range of each row for columns g to g + n - 1: factors of the whole range, by the
+ * error of this group's part of the outputs. */
+QUANT__FN void quant__aw_clip(const quant__aw_work *k, const quant__la_run *run,
+                              const quant_awq *a, size_t rows, size_t g, size_t n)
+{
+    size_t r, i, c, tries = a->clip ? a->clip : 1;
+    for (r = 0; r < rows; r++) {
+        const float *w = k->w + r * a->cols + g;
+        float low = 0, high = 0;
+        for (i = 0; i < n; i++) {
+            low = w[i] < low ? w[i] : low;
+            high = w[i] > high ? w[i] : high;
+        }
+        k->range[4 * r] = low;
+        k->range[4 * r + 1] = high;
+        k->range[4 * r + 2] = 1;
+        k->range[4 * r + 3] = 0;
+    }
+    for (c = 0; c < tries && tries > 1; c++) {
+        float f = 1 - 0.5f * (float)c / (float)tries;
+        quant__la_out o;
+        for (r = 0; r < rows; r++) {
+            const float *w = k->w + r * a->cols + g;
+            uint32_t half;
+            int32_t zero;
+            float *d = k->d + r * a->cols + g, s;
+            s = quant__aw_scale(&a->grid, f * k->range[4 * r], f * k->range[4 * r + 1], &half,
+                                &zero);
+            quant__aw_round(d, NULL, w, n, &a->grid, s, zero);
+            for (i = 0; i < n; i++) d[i] = (d[i] - w[i]) * k->inverse[g + i];
+        }
+        o.c = k->t;
+        o.ld = n;
+        o.low = QUANT__LA_ALL;
+        o.op = QUANT__LA_SET;
+        o.tri = 0;
+        quant__la_product(run, &o, quant__la_at(k->d + g, a->cols, 1),
+                          quant__la_at(a->h + g * a->ldh + g, 1, a->ldh), rows, n, n);
+        for (r = 0; r < rows; r++) {
+            const float *d = k->d + r * a->cols + g, *t = k->t + r * n;
+            double e = 0;
+            for (i = 0; i < n; i++) e += (double)d[i] * (double)t[i];
+            if (c > 0 && !((float)e < k->range[4 * r + 3])) continue;
+            k->range[4 * r + 2] = f;
+            k->range[4 * r + 3] = (float)e;
+        }
+    }
+}
+
+/* Rows of k->w to integers; k->d becomes what they stand for. */
+QUANT__FN void quant__aw_integers(const quant__aw_work *k, const quant__la_run *run,
+                                  const quant_awq *a, const quant_gptq_out *out, size_t row0,
+                                  size_t rows)
+{
+    size_t n = a->grid.group ? a->grid.group : a->cols, groups = a->cols / n, g, r;
+    for (g = 0; g < groups; g++) {
+        quant__aw_clip(k, run, a, rows, g * n, n);
+        for (r = 0; r < rows; r++) {
+            const float *p = k->range + 4 * r;
+            size_t at = (row0 + r) * groups + g;
+            uint32_t half;
+            int32_t zero;
+            float s = quant__aw_scale(&a->grid, p[0] * p[2], p[1] * p[2], &half, &zero);
+            quant__aw_round(k->d + r * a->cols + g * n,
+                            out->codes ? out->codes + (row0 + r) * a->cols + g * n : NULL,
+                            k->w + r * a->cols + g * n, n, &a->grid, s, zero);
+            if (out->scales) out->scales[at] = (uint16_t)half;
+            if (out->zeros) out->zeros[at] = (uint8_t)zero;
+        }
+    }
+}
+
+/* 1 / s and importance of the scaled columns. */
+QUANT__FN quant_result quant__aw_columns(const quant__aw_work *k, const quant_awq *a,
+                                         const float *s, quant_error *err)
+{
+    double mean = 0;
+    size_t i;
+    for (i = 0; i < a->cols; i++) {
+        float h = a->h[i * a->ldh + i];
+        k->inverse[i] = s ? 1 / s[i] : 1;
+        if (!(h >= 0) || !quant__finite(h) || !(k->inverse[i] > 0) || !quant__finite(k->inverse[i]))
+            return quant__fail(err, QUANT_E_NUMERIC, i,
+                               QUANT__TEXT("a scale or the diagonal of H is bad"));
+        mean += (double)h * k->inverse[i] * k->inverse[i] / (double)a->cols;
+    }
+    for (i = 0; i < a->cols; i++)
+        k->importance[i] = mean > 0 ? (float)((double)a->h[i * a->ldh + i] * k->inverse[i]
+                                              * k->inverse[i] / mean) : 1;
+    return QUANT_OK;
+}
+
+/* |d H d^T| of each row, d = (values - scaled weights) / s. */
+QUANT__FN void quant__aw_loss(const quant__aw_work *k, const quant__la_run *run,
+                              const quant_awq *a, double *loss, size_t rows)
+{
+    size_t r, i;
+    quant__la_out o;
+    for (r = 0; r < rows; r++)
+        for (i = 0; i < a->cols; i++) {
+            float *d = k->d + r * a->cols + i;
+            *d = (*d - k->w[r * a->cols + i]) * k->inverse[i];
+        }
+    o.c = k->t;
+    o.ld = a->cols;
+    o.low = QUANT__LA_ALL;
+    o.op = QUANT__LA_SET;
+    o.tri = 0;
+    quant__la_product(run, &o, quant__la_at(k->d, a->cols, 1), quant__la_at(a->h, 1, a->ldh), rows,
+                      a->cols, a->cols);
+    for (r = 0; r < rows; r++) {
+        const float *d = k->d + r * a->cols, *t = k->t + r * a->cols;
+        double e = 0;
+        for (i = 0; i < a->cols; i++) e += (double)d[i] * (double)t[i];
+        loss[r] = e > 0 ? e : 0;
+    }
+}
+
+QUANT_API quant_result quant_awq_rows(const quant_gptq_out *out, const quant_awq *a,
+                                      const float *w, size_t ldw, size_t row0, size_t row1,
+                                      const float *s, void *scratch, size_t size,
+                                      quant_error *err)
+{
+    quant__aw_work k;
+    quant__la_run run;
+    quant_encoder e;
+    size_t used, row, r, i, row_size = a->grid.bits ? 0 : quant_row_size(a->grid.type, a->cols);
+    quant_result result = QUANT_OK;
+    if (!quant__aw_carve(&k, &used, a, scratch))
+        return quant__fail(err, QUANT_E_TYPE, 0, QUANT__TEXT("no such grid for these columns"));
+    if (size < used)
+        return quant__fail_size(err, QUANT_E_MEMORY, 0, QUANT__TEXT("the scratch is too small"),
+                                used, size);
+    if (!a->grid.bits) {
+        result = quant_encoder_init(&e, a->grid.type, QUANT_EFFORT_REFERENCE, NULL, 0);
+        if (result) return quant__fail(err, result, 0, QUANT__TEXT("no encoder for the type"));
+        if (a->grid.tensor_scale > 0) e.tensor_scale = a->grid.tensor_scale;
+    }
+    run = quant__la_begin(a->cpu, k.linalg);
+    result = quant__aw_columns(&k, a, s, err);
+    for (row = row0; row < row1 && result == QUANT_OK; row += QUANT__AW_ROWS) {
+        size_t n = row1 - row < QUANT__AW_ROWS ? row1 - row : QUANT__AW_ROWS;
+        uint8_t *rows = out->rows ? (uint8_t *)out->rows + row * row_size : k.rows;
+        for (r = 0; r < n; r++) {
+            float *x = k.w + r * a->cols;
+            size_t bad;
+            for (i = 0; i < a->cols; i++) x[i] = w[(row + r) * ldw + i] * (s ? s[i] : 1);
+            bad = quant__first_bad(x, a->cols, 65504.f);
+            if (bad < a->cols)
+                return quant__fail(err, QUANT_E_NUMERIC, (uint64_t)(row + r) * a->cols + bad,
+                                   QUANT__TEXT("a weight is not finite or too large"));
+        }
+        if (a->grid.bits) {
+            quant__aw_integers(&k, &run, a, out, row, n);
+        } else {
+            result = quant_from_f32(&e, rows, k.w, n, a->cols, k.importance, err);
+            if (result) return result;
+            quant_to_f32(a->grid.type, k.d, rows, n, a->cols);
+            for (i = 0; e.tensor_scale != 1 && i < n * a->cols; i++) k.d[i] *= e.tensor_scale;
+        }
+        if (out->values) QUANT_MEMCPY(out->values + row * a->cols, k.d, n * a->cols * sizeof *k.d);
+        if (out->loss) quant__aw_loss(&k, &run, a, out->loss + row, n);
+    }
+    return result;
+}
+
+QUANT_API quant_result quant_awq_search(float *s, size_t *best, double *loss, double *plain,
+                                        const quant_awq *a, const quant_awq_matrix *mats,
+                                        size_t n_mats, const double *x, const double *wsum,
+                                        uint32_t steps, void *scratch, size_t size,
+                                        quant_error *err)
+{
+    double least = 0, sum, part[QUANT__AW_ROWS];
+    size_t k, m, r, i, n = quant_awq_candidates(steps), chosen = 0;
+    quant_gptq_out out;
+    QUANT_MEMSET(&out, 0, sizeof out);
+    for (k = 0; k < n; k++) {
+        quant_awq_scales(s, k, steps, x, wsum, a->cols);
+        for (sum = 0, m = 0; m < n_mats; m++)
+            for (r = 0; r < mats[m].rows; r += QUANT__AW_ROWS) {
+                size_t rows = mats[m].rows - r < QUANT__AW_ROWS ? mats[m].rows - r : QUANT__AW_ROWS;
+                quant_result result;
+                out.loss = part;
+                result = quant_awq_rows(&out, a, mats[m].w + r * mats[m].ldw, mats[m].ldw, 0, rows,
+                                        k ? s : NULL, scratch, size, err);
+                if (result) return result;
+                for (i = 0; i < rows; i++) sum += part[i];
+            }
+        if (k == 0 && plain) *plain = sum;
+        if (k == 0 || sum < least) { least = sum; chosen = k; }
+    }
+    quant_awq_scales(s, chosen, steps, x, wsum, a->cols);
+    if (best) *best = chosen;
+    if (loss) *loss = least;
+    return QUANT_OK;
+}
+
+QUANT_API void quant_awq_fold_columns(float *w, size_t ldw, size_t rows, size_t cols,
+                                      const float *s)
+{
+    size_t r, i;
+    for (r = 0; r < rows; r++)
+        for (i = 0; i < cols; i++) w[r * ldw + i] *= s[i];
+}
+
+QUANT_API void quant_awq_fold_rows(float *w, size_t ldw, size_t rows, size_t cols, float *bias,
+                                   const float *s)
+{
+    size_t r, i;
+    for (r = 0; r < rows; r++) {
+        for (i = 0; i < cols; i++) w[r * ldw + i] /= s[r];
+        if (bias) bias[r] /= s[r];
+    }
+}
+
+QUANT_API void quant_awq_fold_norm(float *weight, float *bias, size_t cols, float plus,
+                                   const float *s)
+{
+    size_t i;
+    for (i = 0; i < cols; i++) {
+        weight[i] = (weight[i] + plus) / s[i] - plus;
+        if (bias) bias[i] /= s[i];
+    }
 }
 #endif /* QUANT_NO_ENCODE, QUANT_NO_CALIBRATION */
 

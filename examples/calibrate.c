@@ -2,8 +2,9 @@
  * quantizes it right away.
  *
  *     calibrate imatrix MODEL.gguf TEXT OUT.gguf [--ctx 512] [--chunks N] [--output] [-t THREADS]
- *     calibrate gptq MODEL.gguf TEXT OUT.gguf TYPE [--tokens N] [--order natural|group|act]
- *         [--damp D] [--asymmetric-calibration [A]] [--report FILE] [--threads N]
+ *     calibrate gptq|awq|awq+gptq MODEL.gguf TEXT OUT.gguf TYPE [--tokens N]
+ *         [--order natural|group|act] [--damp D] [--asymmetric-calibration [A]] [--report FILE]
+ *         [--threads N]
  *
  * imatrix: for every matrix of the blocks the sums of x^2 of each input column over all tokens, and
  * the number of tokens: the importance file that llama-quantize and examples/quantize.c read.  OUT
@@ -46,7 +47,7 @@ static void on_interrupt(int sig)
 
 static const char usage[] =
     "usage: calibrate imatrix MODEL.gguf TEXT OUT.gguf [--ctx 512] [--chunks N] [--output] [-t N]\n"
-    "       calibrate gptq MODEL.gguf TEXT OUT.gguf TYPE [options]\n"
+    "       calibrate gptq|awq|awq+gptq MODEL.gguf TEXT OUT.gguf TYPE [options]\n"
     "imatrix: importance file; OUT.dat gets llama.cpp's older form\n"
     "  --ctx N       tokens of a chunk\n"
     "  --chunks N    at most so many chunks\n"
@@ -314,6 +315,7 @@ static int parse_gptq(options *o, const char *a, const char *value)
     if (!strcmp(a, "--tokens")) ok = number(value, 2, &o->tokens);
     else if (!strcmp(a, "--order")) ok = order(value, &o->lw.gptq.order);
     else if (!strcmp(a, "--damp")) ok = real(value, 1e-6, 1, &o->lw.gptq.damp);
+    else if (o->lw.methods == LW_AWQ && strcmp(a, "--report")) ok = 0;
     else if (!strcmp(a, "--asymmetric-calibration"))    /* the number may be left out             */
         ok = real(value, 0, 1, &o->lw.shift) ? 1 : 2;
     else if (!strcmp(a, "--residual")) ok = real(value, 0, 1, &o->lw.residual);
@@ -335,9 +337,13 @@ static int parse(options *o, int argc, char **argv)
     o->lw.gptq.damp = 0.03f;            /* these three by trial on a text held back              */
     o->lw.shift = o->lw.residual = 0.6f;
     o->threads = llama_n_threads();
-    if (argc < 2 || (strcmp(argv[1], "imatrix") && strcmp(argv[1], "gptq")))
-        return fail("the first argument must be imatrix or gptq (see --help)", "");
-    o->gptq = !strcmp(argv[1], "gptq");
+    if (argc > 1 && !strcmp(argv[1], "gptq")) o->lw.methods = LW_GPTQ;
+    if (argc > 1 && !strcmp(argv[1], "awq")) o->lw.methods = LW_AWQ;
+    if (argc > 1 && !strcmp(argv[1], "awq+gptq")) o->lw.methods = LW_AWQ | LW_GPTQ;
+    if (argc < 2 || (strcmp(argv[1], "imatrix") && !o->lw.methods))
+        return fail("the first argument must be imatrix, gptq, awq or awq+gptq (see --help)", "");
+    o->gptq = o->lw.methods != 0;
+    if (o->lw.methods == LW_AWQ) o->lw.shift = 0;
     for (i = 2; i < argc; i++) {
         const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         int ok = 1;
@@ -384,8 +390,9 @@ static int run_gptq(options *o, llama_context *c, const llama_tokens *t, const c
         fprintf(report, "matrix\ttype\trows\tcols\tloss\tdamp\traised\tdead\n");
     }
     o->lw.report = report;
-    snprintf(asked, sizeof asked, "calibrate 1 %s%s ctx %zu chunks %zu order %u damp %g shift %g "
-             "residual %g sweeps %d trials %d model %llu text %llx\n", o->as_mix ? "mix " : "",
+    snprintf(asked, sizeof asked, "calibrate 1 %u %s%s ctx %zu chunks %zu order %u damp %g "
+             "shift %g residual %g sweeps %d trials %d model %llu text %llx\n",
+             (unsigned)o->lw.methods, o->as_mix ? "mix " : "",
              o->type, o->n_ctx,
              o->lw.chunks, (unsigned)o->lw.gptq.order, (double)o->lw.gptq.damp,
              (double)o->lw.shift, (double)o->lw.residual, (int)o->lw.gptq.sweeps,

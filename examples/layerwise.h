@@ -19,6 +19,8 @@ enum { LW_Q, LW_K, LW_V, LW_O, LW_GATE, LW_UP, LW_DOWN, LW_MATS };
 enum { LW_PLAIN, LW_REAL, LW_STREAMS };
 enum { LW_ROWS = 64 };              /* queries at a time in attention                            */
 
+enum { LW_AWQ = 1, LW_GPTQ = 2 };      /* methods: scales before rounding; GPTQ, else nearest   */
+
 typedef struct lw_options {
     size_t         n_ctx, chunks;   /* tokens are n_ctx * chunks                                 */
     quant_gptq_opt gptq;
@@ -27,6 +29,7 @@ typedef struct lw_options {
     float          residual;        /* how much of the stream's own error o and down make up for */
     int            mix;             /* mix number, or -1: `type` for all matrices of the blocks  */
     quant_type     type;
+    uint32_t       methods;         /* LW_AWQ, LW_GPTQ or both                                   */
     FILE          *report;          /* NULL, or one line for each matrix                         */
 } lw_options;
 
@@ -47,6 +50,19 @@ typedef struct lw_tensor {
     size_t     size;
     float      scale;               /* NVFP4                                                     */
 } lw_tensor;
+
+/* A norm or bias that was divided by scales, for the output file. */
+typedef struct awq_folded { const quant_tensor *t; float *data; size_t n; } awq_folded;
+
+typedef struct awq_state {
+    awq_folded *folded;             /* [n_folded]                                                */
+    size_t n_folded;
+    float  *h;                      /* [cols x cols] both halves                                 */
+    float  *s, *s_v;                /* [cols] scales; those of v's rows                          */
+    double *seen, *weighed, *loss;  /* [cols] sums of |x|, of weights; [rows]                    */
+    uint8_t *scratch;               /* of each thread, for quant_awq_rows                        */
+    size_t  each;
+} awq_state;
 
 typedef struct lw_work {
     char              err[LLAMA_ERR];
@@ -69,6 +85,8 @@ typedef struct lw_work {
     size_t scratch_each, most;
     lw_tensor *done;                /* [n_done]                                                  */
     size_t n_done, n_mats;
+    awq_state awq;
+    quant_cpu cpu;
     double since;
     FILE  *part;                    /* finished tensors are appended to it                       */
     llama_arena arena;
@@ -365,6 +383,10 @@ static inline void lw_capture_mid(lw_work *w, size_t layer, int mat)
     }
 }
 
+static inline quant_type lw_type(const lw_work *w, const llama_linear *l);
+
+#include "awq.h"
+
 /* >>matrices ------------------------------------------------------------------------------------*/
 struct lw__rows { const quant_gptq *g; const quant_gptq_out *out; float *w; const float *e;
                   size_t rows; float shift; lw_work *work; int failed; quant_error err; };
@@ -441,8 +463,10 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
         j.shift = w->o->shift;
         j.rows = x->rows;
         j.work = w;
-        llama_pool_run(&w->c->pool, lw__rows_job, &j);
-        if (j.failed) quant_error_text(w->err, LLAMA_ERR, &j.err);
+        if (!(w->o->methods & LW_GPTQ)) j.failed = awq_round(w, &out, mat, g->grid.tensor_scale);
+        else llama_pool_run(&w->c->pool, lw__rows_job, &j);
+        if (!(w->o->methods & LW_GPTQ)) r = j.failed ? -1 : 0;
+        else if (j.failed) quant_error_text(w->err, LLAMA_ERR, &j.err);
         else r = 0;
     }
     for (i = 0; i < x->rows && r == 0; i++) sum += loss[i];
@@ -471,9 +495,6 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
     free(j.w);
     return r;
 }
-
-/* The type of a matrix; its columns may ask for another one. */
-static inline quant_type lw_type(const lw_work *w, const llama_linear *l);
 
 /* Quantizes the matrices of one input.  mid: w->cross is [rows x cols] and wants W H taken off;
  * else it is D [cols x cols]. */
@@ -504,7 +525,11 @@ static inline int lw_group(lw_work *w, const int *mats, size_t n, int mid)
             grid.tensor_scale = quant_tensor_scale(grid.type, amax);
             before = QUANT_TYPE_COUNT;
         }
-        if (grid.type != before) {
+        if (!(w->o->methods & LW_GPTQ)) {
+            memset(&g, 0, sizeof g);
+            g.grid = grid;
+            memcpy(w->awq.h, full, cols * cols * sizeof *full);
+        } else if (grid.type != before) {
             memcpy(w->h, full, cols * cols * sizeof *full);
             if (quant_gptq_prepare(&g, &grid, w->h, cols, cols, &w->o->gptq, w->prepared,
                                    w->prepared_size, quant_cpu_detect(), &err) != QUANT_OK) {
@@ -556,18 +581,23 @@ static inline int lw_block(lw_work *w, size_t layer)
 {
     static const int qkv[3] = { LW_Q, LW_K, LW_V }, o[1] = { LW_O }, gu[2] = { LW_GATE, LW_UP };
     static const int down[1] = { LW_DOWN };
-    const llama_layer *l = &w->m->layers[layer];
+    llama_layer *l = &w->m->layers[layer];
     size_t chunk;
+    int awq = (w->o->methods & LW_AWQ) != 0;
     int s, first = w->o->shift > 0 ? LW_PLAIN : LW_REAL;
     if (lw_load(w, layer)) return -1;
+    if (awq && awq_mid(w, layer, LW_O)) return -1;
     lw_capture_norm(w, l->attn_norm);
+    if (awq && awq_norm(w, qkv, 3, &l->attn_norm, "attn_norm")) return -1;
     if (lw_group(w, qkv, 3, 0)) return -1;
     for (chunk = 0; chunk < w->o->chunks; chunk++)
         for (s = first; s < LW_STREAMS; s++) lw_attention(w, s, chunk, layer);
     lw_capture_mid(w, layer, LW_O);
     if (lw_group(w, o, 1, 1)) return -1;
     lw_residual(w, layer, LW_O);
+    if (awq && awq_mid(w, layer, LW_DOWN)) return -1;
     lw_capture_norm(w, l->ffn_norm);
+    if (awq && awq_norm(w, gu, 2, &l->ffn_norm, "ffn_norm")) return -1;
     if (lw_group(w, gu, 2, 0)) return -1;
     for (chunk = 0; chunk < w->o->chunks; chunk++)
         for (s = first; s < LW_STREAMS; s++) lw_forward(w, s, chunk, layer);
@@ -756,7 +786,9 @@ static inline void lw__metadata(lw_work *w, quant_gguf_out *out)
     }
     quant_gguf_put_u32(out, "general.quantization_version", 2);
     quant_gguf_put_u32(out, "general.file_type", w->o->integers.bits ? 1 : ftype);
-    quant_gguf_put_str(out, "quantize.calibration.method", "gptq");
+    quant_gguf_put_str(out, "quantize.calibration.method",
+                       w->o->methods == LW_GPTQ ? "gptq" : w->o->methods == LW_AWQ ? "awq"
+                       : "awq+gptq");
 }
 
 static inline int lw__tensors(lw_work *w, quant_gguf_out *out, int data)
@@ -766,7 +798,8 @@ static inline int lw__tensors(lw_work *w, quant_gguf_out *out, int data)
     for (i = 0; i < w->m->set.n_tensors; i++) {
         const quant_tensor *t = quant_set_tensor(&w->m->set, i, &shard);
         const lw_tensor *d = lw_find(w, t);
-        quant_type type = d ? d->type : lw__planned(t);
+        const float *folded = awq_find(w, t);
+        quant_type type = folded ? QUANT_F32 : d ? d->type : lw__planned(t);
         const void *src = d ? d->data : quant_gguf_data(&w->m->shards[shard], t);
         if (!data) {
             uint64_t one = 1;
@@ -775,6 +808,8 @@ static inline int lw__tensors(lw_work *w, quant_gguf_out *out, int data)
             if (!d || d->type != QUANT_NVFP4) continue;
             lw__scale_name(name, sizeof name, t->name);
             quant_gguf_put_tensor(out, name, QUANT_F32, &one, 1);
+        } else if (folded) {
+            quant_gguf_write(out, folded, (size_t)t->ne[0] * sizeof *folded);
         } else if (!d && type != t->type) {
             uint8_t *made = lw__encode(w->m, t, shard, type, &size);
             if (!made) return llama_fail(w->err, "a tensor cannot be encoded");
@@ -884,6 +919,8 @@ static inline int lw_reserve(lw_work *w)
     w->heads_each = LW_ROWS * n + 2 * n * h->head_dim;
     w->heads = (float *)llama_alloc(a, w->c->pool.n * w->heads_each, 4);
     w->linalg = llama_alloc(a, w->c->pool.n, quant_linalg_scratch_size());
+    w->cpu = quant_cpu_detect();
+    if (awq_reserve(w)) return -1;
     w->done = (lw_tensor *)llama_alloc(a, w->n_mats + 1, sizeof *w->done);
     for (i = 0; i < lw_the_plan.n + 1; i++) {   /* sizes depend on the grid                       */
         grid.type = i < lw_the_plan.n ? lw_the_plan.types[i] : QUANT_Q4_0;

@@ -122,7 +122,8 @@ quant_alloc test_heap_alloc(test_heap *h)
 #define SUITES(X) \
     X(suite_types) X(suite_golden) X(suite_rows) X(suite_read) X(suite_write) \
     X(suite_imatrix) X(suite_split) X(suite_mix) X(suite_matmul) \
-    X(suite_linalg) X(suite_llama) X(suite_cli) X(suite_fuzz) X(suite_gptq) X(suite_calibrate)
+    X(suite_linalg) X(suite_awq) X(suite_llama) X(suite_cli) X(suite_fuzz) X(suite_gptq) \
+    X(suite_calibrate)
 
 #define X(s) void s(void);
 SUITES(X)
