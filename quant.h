@@ -307,7 +307,9 @@ enum {
     QUANT_CPU_AVXVNNI    = 4,       /* AVX2, AVX-VNNI                                            */
     QUANT_CPU_NEON       = 8,       /* 64-bit ARM, little-endian                                 */
     QUANT_CPU_DOTPROD    = 16,      /* NEON, sdot                                                */
-    QUANT_CPU_I8MM       = 32       /* NEON, sdot, smmla                                         */
+    QUANT_CPU_I8MM       = 32,      /* NEON, sdot, smmla                                         */
+    QUANT_CPU_WASM128    = 64,      /* WebAssembly simd128, if compiled for it                   */
+    QUANT_CPU_RVV        = 128      /* RISC-V V 1.0, if compiled for it                          */
 };
 
 /* The instruction sets that this machine and its system have, and this build has kernels for.  Asks
@@ -317,7 +319,7 @@ QUANT_API quant_cpu quant_cpu_detect(void);
 /* The instruction sets that this build has kernels for. */
 QUANT_API quant_cpu quant_cpu_compiled(void);
 
-/* "scalar", "avx2" or "avx512vnni": the best one of the set. */
+/* "scalar", "avx2", "avx512vnni" and so on: the best one of the set. */
 QUANT_API const char *quant_cpu_name(quant_cpu cpu);
 
 enum {                              /* what quant_act makes of x                                 */
@@ -1244,7 +1246,25 @@ typedef uint32_t quant__u32x4 __attribute__((vector_size(16)));
 #else
 #  define QUANT__NEON 0
 #endif
-#if QUANT__X86 || QUANT__NEON
+/* Kernels for WebAssembly and RISC-V are there where the compiler is told of the instructions. */
+#if defined(__wasm_simd128__) && defined(__clang__) && !defined(QUANT_NO_SIMD)
+#  define QUANT__VECTORS 1
+#  define QUANT__WASM 1
+#  include <wasm_simd128.h>
+#elif defined(__riscv_v_intrinsic) && defined(__riscv_v_min_vlen) && defined(__riscv_v_elen_fp) \
+    && !defined(QUANT_NO_SIMD)
+#  if __riscv_v_intrinsic >= 11000 && __riscv_v_min_vlen >= 128 && __riscv_v_elen_fp >= 32
+#    define QUANT__VECTORS 1
+#    include <riscv_vector.h>
+#  endif
+#endif
+#ifndef QUANT__VECTORS
+#  define QUANT__VECTORS 0
+#endif
+#ifndef QUANT__WASM
+#  define QUANT__WASM 0
+#endif
+#if QUANT__X86 || QUANT__NEON || QUANT__VECTORS
 #  ifndef QUANT_SELF
 #    define QUANT_SELF "quant.h"
 #    define QUANT__OWN_SELF
@@ -1337,6 +1357,8 @@ QUANT_API quant_cpu quant_cpu_compiled(void)
 #elif QUANT__NEON
     return QUANT_CPU_NEON | (QUANT__HAS_DOTPROD ? QUANT_CPU_DOTPROD : 0)
          | (QUANT__HAS_I8MM ? QUANT_CPU_I8MM : 0);
+#elif QUANT__VECTORS
+    return QUANT__WASM ? QUANT_CPU_WASM128 : QUANT_CPU_RVV;
 #else
     return QUANT_CPU_SCALAR;
 #endif
@@ -1346,6 +1368,8 @@ QUANT_API quant_cpu quant_cpu_detect(void)
 {
 #if QUANT__X86 || QUANT__NEON
     return quant__cpu_machine();
+#elif QUANT__VECTORS
+    return quant_cpu_compiled();
 #else
     return QUANT_CPU_SCALAR;
 #endif
@@ -1357,7 +1381,7 @@ QUANT_API const char *quant_cpu_name(quant_cpu cpu)
          : cpu & QUANT_CPU_AVX2 ? "avx2"
          : cpu & QUANT_CPU_I8MM ? "i8mm" : cpu & QUANT_CPU_DOTPROD ? "dotprod"
          : cpu & QUANT_CPU_NEON ? "neon"
-         : "scalar";
+         : cpu & QUANT_CPU_WASM128 ? "wasm128" : cpu & QUANT_CPU_RVV ? "rvv" : "scalar";
 }
 
 /* >>float ---------------------------------------------------------------------------------------
@@ -4058,6 +4082,9 @@ QUANT__FN quant__run quant__run_avxvnni;
 #if QUANT__NEON
 QUANT__FN quant__run quant__run_neon, quant__run_dotprod, quant__run_i8mm;
 #endif
+#if QUANT__VECTORS
+QUANT__FN quant__run quant__run_vectors;
+#endif
 
 QUANT__FN quant__run *quant__kernels(quant_cpu cpu)
 {
@@ -4076,6 +4103,9 @@ QUANT__FN quant__run *quant__kernels(quant_cpu cpu)
     if (cpu & QUANT_CPU_DOTPROD) return quant__run_dotprod;
 #endif
     if (cpu & QUANT_CPU_NEON) return quant__run_neon;
+#endif
+#if QUANT__VECTORS
+    if (cpu & (QUANT_CPU_WASM128 | QUANT_CPU_RVV)) return quant__run_vectors;
 #endif
     (void)cpu;
     return quant__run_scalar;
@@ -9434,6 +9464,15 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 #  undef QUANT__PASS
 #  undef QUANT__SELF
 #endif
+#if QUANT__VECTORS
+#  define QUANT__SELF
+#  define QUANT__PASS QUANT_CPU_WASM128
+#  define QUANT__IS_VECTORS 1
+#  include QUANT_SELF
+#  undef QUANT__PASS
+#  undef QUANT__IS_VECTORS
+#  undef QUANT__SELF
+#endif
 #define QUANT__PASS QUANT_CPU_SCALAR
 #define QUANT__IS_SCALAR 1
 #endif /* QUANT_IMPLEMENTED */
@@ -9605,7 +9644,11 @@ QUANT__LANE __m256i QUANT__N(dot4)(__m256i acc, __m256i c, __m256i q, int most)
 #define QUANT__FLIP 0
 #define QUANT__NARROW 1
 QUANT__LANE __m256i QUANT__N(flip)(__m256i v) { return v; }
-QUANT__LANE __m256i QUANT__N(widen)(__m256i v)               /* sums of pairs                    */
+typedef __m256i QUANT__N(P);
+/* Two products of bytes added up in each 16 bits; such sums added; pairs of sums, widened. */
+QUANT__LANE __m256i QUANT__N(pairs)(__m256i c, __m256i q) { return _mm256_maddubs_epi16(c, q); }
+QUANT__LANE __m256i QUANT__N(padd)(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
+QUANT__LANE __m256i QUANT__N(widen)(__m256i v)
 {
     return _mm256_madd_epi16(v, _mm256_set1_epi16(1));
 }
@@ -9842,6 +9885,227 @@ QUANT__LANE void QUANT__N(narrow)(uint8_t *p, int32x4_t a)   /* to bytes        
     uint32_t w = vget_lane_u32(vreinterpret_u32_s8(vmovn_s16(vcombine_s16(v, v))), 0);
     QUANT_MEMCPY(p, &w, 4);
 }
+#elif defined(QUANT__IS_VECTORS)
+/* Vectors as gcc and clang offer them: unlike RISC-V's own types they may stand in arrays, and both
+ * make vector instructions of them.  Intrinsics only where these say too little. */
+#define QUANT__N(name) quant__##name##_vectors
+#define QUANT__TARGET
+#if QUANT__INSTANCES
+#define QUANT__LANE static inline __attribute__((always_inline, unused))
+#else                                   /* no instruction set to agree upon: calls will do       */
+#define QUANT__LANE QUANT__FN
+#endif
+#if QUANT__WASM
+#define QUANT__W 4
+#define QUANT__PAIRS 1
+#else
+#define QUANT__W 8                      /* pairs of registers of 128 bits: 4 + 4 + 4 of 16       */
+#define QUANT__PAIRS 0
+#endif
+#define QUANT__FLIP 0
+#define QUANT__NARROW 1
+#define QUANT__VECTOR(type, name, n) \
+    typedef type QUANT__N(name) __attribute__((vector_size(n * QUANT__W)));
+QUANT__VECTOR(uint8_t, V, 4)
+QUANT__VECTOR(int16_t, P, 4)
+QUANT__VECTOR(uint16_t, U16, 4)
+QUANT__VECTOR(int32_t, I, 4)
+QUANT__VECTOR(uint32_t, U32, 4)
+QUANT__VECTOR(float, F, 4)
+QUANT__VECTOR(uint8_t, Byte, 1)                             /* of W rows, to be widened          */
+QUANT__VECTOR(int8_t, Signed, 1)
+QUANT__VECTOR(uint16_t, Half, 2)
+typedef struct { QUANT__N(P) even, odd; } QUANT__N(Q);      /* bytes 0 and 2, 1 and 3, widened   */
+/* a value of a type from memory */
+#define QUANT__FROM(type, p) \
+    { QUANT__N(type) r; QUANT_MEMCPY(&r, p, sizeof r); return r; }
+
+QUANT__LANE QUANT__N(V) QUANT__N(load)(const uint8_t *p) QUANT__FROM(V, p)
+QUANT__LANE QUANT__N(F) QUANT__N(get)(const void *p) QUANT__FROM(F, p)
+QUANT__LANE QUANT__N(Byte) QUANT__N(get1)(const uint8_t *p) QUANT__FROM(Byte, p)
+QUANT__LANE QUANT__N(Signed) QUANT__N(get1s)(const uint8_t *p) QUANT__FROM(Signed, p)
+QUANT__LANE QUANT__N(Half) QUANT__N(get2)(const uint8_t *p) QUANT__FROM(Half, p)
+#undef QUANT__FROM
+QUANT__LANE void QUANT__N(keep)(uint8_t *p, QUANT__N(V) v) { QUANT_MEMCPY(p, &v, sizeof v); }
+QUANT__LANE void QUANT__N(put)(float *p, QUANT__N(F) v) { QUANT_MEMCPY(p, &v, sizeof v); }
+QUANT__LANE QUANT__N(I) QUANT__N(iset)(int32_t x)
+{
+    const QUANT__N(I) zero = { 0 };
+    return zero + x;
+}
+QUANT__LANE QUANT__N(F) QUANT__N(set)(float x)
+{
+    const QUANT__N(F) zero = { 0 };
+    return x - zero;                                        /* keeps -0, unlike + 0              */
+}
+/* a where mask is -1, b where it is 0 */
+QUANT__LANE QUANT__N(I) QUANT__N(pick)(QUANT__N(I) mask, QUANT__N(I) a, QUANT__N(I) b)
+{
+    return (mask & a) | (~mask & b);
+}
+/* (v >> shift & mask) << to in each byte */
+QUANT__LANE QUANT__N(V) QUANT__N(field)(QUANT__N(V) v, int shift, int to, int mask)
+{
+#if QUANT__WASM                         /* few machines shift bytes: words, the mask drops strays */
+    v = (QUANT__N(V))((QUANT__N(U16))v >> (uint16_t)shift) & (uint8_t)mask;
+    return to ? (QUANT__N(V))((QUANT__N(U16))v << (uint16_t)to) : v;
+#else
+    v = v >> (uint8_t)shift & (uint8_t)mask;
+    return to ? v << (uint8_t)to : v;
+#endif
+}
+QUANT__LANE QUANT__N(V) QUANT__N(either)(QUANT__N(V) a, QUANT__N(V) b) { return a | b; }
+QUANT__LANE QUANT__N(V) QUANT__N(flip)(QUANT__N(V) v) { return v; }
+QUANT__LANE QUANT__N(I) QUANT__N(start)(int32_t n, int shift)       /* n << shift; 0 for 32      */
+{
+    return QUANT__N(iset)(shift < 32 ? (int32_t)((uint32_t)n << shift) : 0);
+}
+QUANT__LANE QUANT__N(Q) QUANT__N(four)(const uint8_t *q)    /* four activations, everywhere      */
+{
+    const QUANT__N(P) v = (QUANT__N(P))QUANT__N(iset)((int32_t)quant__le32(q));
+    QUANT__N(Q) r;
+    r.even = (QUANT__N(P))((QUANT__N(U16))v << 8) >> 8;
+    r.odd = v >> 8;
+    return r;
+}
+/* bytes 0 and 2 or 1 and 3 of codes, widened; most: 255 if signed                               */
+QUANT__LANE QUANT__N(P) QUANT__N(even)(QUANT__N(V) c, int most)
+{
+    if (most == 255) return (QUANT__N(P))((QUANT__N(U16))c << 8) >> 8;
+    return (QUANT__N(P))((QUANT__N(U16))c & 255);
+}
+QUANT__LANE QUANT__N(P) QUANT__N(odd)(QUANT__N(V) c, int most)
+{
+    return most == 255 ? (QUANT__N(P))c >> 8 : (QUANT__N(P))((QUANT__N(U16))c >> 8);
+}
+/* Two products added up in each 16 bits; such sums added; pairs of sums, widened. */
+QUANT__LANE QUANT__N(P) QUANT__N(pairs)(QUANT__N(V) c, QUANT__N(Q) q)
+{
+    return QUANT__N(even)(c, 0) * q.even + QUANT__N(odd)(c, 0) * q.odd;
+}
+QUANT__LANE QUANT__N(P) QUANT__N(padd)(QUANT__N(P) a, QUANT__N(P) b) { return a + b; }
+#if QUANT__WASM
+QUANT__LANE QUANT__N(V) QUANT__N(table)(const uint8_t *t) { return QUANT__N(load)(t); }
+QUANT__LANE QUANT__N(V) QUANT__N(lookup)(QUANT__N(V) t, QUANT__N(V) v)
+{
+    return (QUANT__N(V))wasm_i8x16_swizzle((v128_t)t, (v128_t)v);
+}
+QUANT__LANE QUANT__N(I) QUANT__N(widen)(QUANT__N(P) v)
+{
+    return (QUANT__N(I))wasm_i32x4_extadd_pairwise_i16x8((v128_t)v);
+}
+QUANT__LANE QUANT__N(I) QUANT__N(dot4)(QUANT__N(I) acc, QUANT__N(V) c, QUANT__N(Q) q, int most)
+{
+    acc += (QUANT__N(I))wasm_i32x4_dot_i16x8((v128_t)QUANT__N(even)(c, most), (v128_t)q.even);
+    return acc + (QUANT__N(I))wasm_i32x4_dot_i16x8((v128_t)QUANT__N(odd)(c, most), (v128_t)q.odd);
+}
+QUANT__LANE QUANT__N(F) QUANT__N(clamp)(QUANT__N(F) v)      /* to +-127; NaN to 127              */
+{
+    v128_t r = wasm_f32x4_pmin(wasm_f32x4_splat(127), (v128_t)v);
+    return (QUANT__N(F))wasm_f32x4_pmax(r, wasm_f32x4_splat(-127));
+}
+#else
+QUANT__LANE QUANT__N(V) QUANT__N(table)(const uint8_t *t)
+{
+    QUANT__N(V) r;
+    QUANT_MEMCPY((uint8_t *)&r, t, 16);
+    QUANT_MEMCPY((uint8_t *)&r + 16, t, 16);
+    return r;
+}
+/* Through memory: there is no way from a vector of fixed size to one of RISC-V's own types. */
+QUANT__LANE QUANT__N(V) QUANT__N(lookup)(QUANT__N(V) t, QUANT__N(V) v)
+{
+    const size_t n = sizeof v;
+    const uint8_t *from = (const uint8_t *)&t;
+    uint8_t *at = (uint8_t *)&v;
+    __riscv_vse8_v_u8m2(at, __riscv_vrgather_vv_u8m2(__riscv_vle8_v_u8m2(from, n),
+                                                     __riscv_vle8_v_u8m2(at, n), n), n);
+    return v;
+}
+QUANT__LANE QUANT__N(I) QUANT__N(widen)(QUANT__N(P) v)
+{
+    return ((QUANT__N(I))((QUANT__N(U32))v << 16) >> 16) + ((QUANT__N(I))v >> 16);
+}
+/* 2 * 127 * 127 = 32258 or, signed, 2 * 128 * 127 = 32512 in 16 bits                            */
+QUANT__LANE QUANT__N(I) QUANT__N(dot4)(QUANT__N(I) acc, QUANT__N(V) c, QUANT__N(Q) q, int most)
+{
+    return acc + QUANT__N(widen)(QUANT__N(even)(c, most) * q.even
+                                 + QUANT__N(odd)(c, most) * q.odd);
+}
+QUANT__LANE QUANT__N(F) QUANT__N(clamp)(QUANT__N(F) v)      /* to +-127; NaN to 127              */
+{
+    const QUANT__N(F) most = QUANT__N(set)(127), least = -most;
+    v = (QUANT__N(F))QUANT__N(pick)(v <= most, (QUANT__N(I))v, (QUANT__N(I))most);
+    return (QUANT__N(F))QUANT__N(pick)(v >= least, (QUANT__N(I))v, (QUANT__N(I))least);
+}
+#endif
+QUANT__LANE QUANT__N(F) QUANT__N(to_float)(QUANT__N(I) a)
+{
+    return __builtin_convertvector(a, QUANT__N(F));
+}
+QUANT__LANE QUANT__N(F) QUANT__N(add)(QUANT__N(F) a, QUANT__N(F) b) { return a + b; }
+QUANT__LANE QUANT__N(F) QUANT__N(mul)(QUANT__N(F) a, QUANT__N(F) b) { return a * b; }
+/* The bits of quant__half: exponent and mantissa in place make a number 2^112 too small, which the
+ * product puts right, subnormal halves included (these machines do not flush); exponent 31 is set
+ * to 255. */
+QUANT__LANE QUANT__N(F) QUANT__N(halves)(const uint8_t *p)
+{
+    const QUANT__N(I) h = (QUANT__N(I))__builtin_convertvector(QUANT__N(get2)(p), QUANT__N(U32));
+    const QUANT__N(I) m = (h & 0x7fff) << 13;
+    const QUANT__N(F) v = (QUANT__N(F))m * 5.192296858534828e33f;
+    return (QUANT__N(F))((QUANT__N(I))v | ((m >= 0x0f800000) & 0x7f800000) | (h >> 15) << 31);
+}
+QUANT__LANE QUANT__N(F) QUANT__N(bf16)(const uint8_t *p)
+{
+    return (QUANT__N(F))(__builtin_convertvector(QUANT__N(get2)(p), QUANT__N(U32)) << 16);
+}
+QUANT__LANE QUANT__N(I) QUANT__N(bytes)(const uint8_t *p)   /* signed                            */
+{
+    return __builtin_convertvector(QUANT__N(get1s)(p), QUANT__N(I));
+}
+QUANT__LANE QUANT__N(I) QUANT__N(ibits)(QUANT__N(I) v, int shift, int mask)
+{
+    return (QUANT__N(I))((QUANT__N(U32))v >> (uint32_t)shift) & mask;
+}
+QUANT__LANE QUANT__N(F) QUANT__N(e8m0)(const uint8_t *p)    /* as quant__e8m0_half               */
+{
+    const QUANT__N(U32) e = __builtin_convertvector(QUANT__N(get1)(p), QUANT__N(U32));
+    const QUANT__N(I) small = (QUANT__N(I))((e & 1) * 0x200000 + 0x200000);    /* of e = 0 and 1 */
+    return (QUANT__N(F))QUANT__N(pick)((QUANT__N(I))e < 2, small, (QUANT__N(I))((e - 1) << 23));
+}
+/* as quant__ue4m3_half of bytes below 0x7f: exponent and mantissa in place, 2^119 too small     */
+QUANT__LANE QUANT__N(F) QUANT__N(ue4m3)(const uint8_t *p)
+{
+    const QUANT__N(U32) v = __builtin_convertvector(QUANT__N(get1)(p), QUANT__N(U32));
+    return (QUANT__N(F))(v << 20) * 6.646139978924579e35f;
+}
+QUANT__LANE QUANT__N(I) QUANT__N(as_int)(QUANT__N(F) v) { return (QUANT__N(I))v; }
+QUANT__LANE QUANT__N(I) QUANT__N(iadd)(QUANT__N(I) a, QUANT__N(I) b)
+{
+    return (QUANT__N(I))((QUANT__N(U32))a + (QUANT__N(U32))b);
+}
+QUANT__LANE QUANT__N(I) QUANT__N(imax)(QUANT__N(I) a, QUANT__N(I) b)
+{
+    return QUANT__N(pick)(a > b, a, b);
+}
+QUANT__LANE int32_t QUANT__N(hmax)(QUANT__N(I) a)
+{
+    int32_t m = a[0], i;
+    for (i = 1; i < QUANT__W; i++) m = a[i] > m ? a[i] : m;
+    return m;
+}
+QUANT__LANE int32_t QUANT__N(hsum)(QUANT__N(I) a)
+{
+    int32_t s = 0, i;
+    for (i = 0; i < QUANT__W; i++) s += a[i];
+    return s;
+}
+QUANT__LANE void QUANT__N(narrow)(uint8_t *p, QUANT__N(I) a)        /* to bytes                  */
+{
+    const QUANT__N(Byte) r = __builtin_convertvector(a, QUANT__N(Byte));
+    QUANT_MEMCPY(p, &r, sizeof r);
+}
+#undef QUANT__VECTOR
 
 #else
 #define QUANT__N(name) quant__##name##_scalar
@@ -9946,10 +10210,10 @@ QUANT__LANE QUANT__N(I) QUANT__N(dot16)(QUANT__N(I) acc, QUANT__N(V) c0, QUANT__
     const QUANT__N(Q) q2 = QUANT__N(four)(q + 8), q3 = QUANT__N(four)(q + 12);
 #if QUANT__NARROW
     if (most <= 63) {
-        __m256i a = _mm256_add_epi16(_mm256_maddubs_epi16(c0, q0), _mm256_maddubs_epi16(c1, q1));
-        __m256i b = _mm256_add_epi16(_mm256_maddubs_epi16(c2, q2), _mm256_maddubs_epi16(c3, q3));
-        if (most <= 31) return _mm256_add_epi32(acc, QUANT__N(widen)(_mm256_add_epi16(a, b)));
-        return _mm256_add_epi32(acc, _mm256_add_epi32(QUANT__N(widen)(a), QUANT__N(widen)(b)));
+        QUANT__N(P) a = QUANT__N(padd)(QUANT__N(pairs)(c0, q0), QUANT__N(pairs)(c1, q1));
+        QUANT__N(P) b = QUANT__N(padd)(QUANT__N(pairs)(c2, q2), QUANT__N(pairs)(c3, q3));
+        if (most <= 31) return QUANT__N(iadd)(acc, QUANT__N(widen)(QUANT__N(padd)(a, b)));
+        return QUANT__N(iadd)(acc, QUANT__N(iadd)(QUANT__N(widen)(a), QUANT__N(widen)(b)));
     }
 #endif
     acc = QUANT__N(dot4)(QUANT__N(dot4)(acc, c0, q0, most), c1, q1, most);
@@ -10910,6 +11174,8 @@ QUANT__FN const quant__la *QUANT__L(kernels)(void)
 #undef QUANT__ARM
 #undef QUANT__HAS_DOTPROD
 #undef QUANT__HAS_I8MM
+#undef QUANT__VECTORS
+#undef QUANT__WASM
 #undef QUANT__AHEAD
 #undef QUANT__AHEAD1
 #undef QUANT__GQ_BODY

@@ -22,7 +22,7 @@ static void matrix_refusals(void)
 /* Every set of kernels that this build has; what the machine lacks is said aloud. */
 static const quant_cpu cpus[] = {
     QUANT_CPU_SCALAR, QUANT_CPU_AVX2, QUANT_CPU_AVXVNNI, QUANT_CPU_AVX512VNNI,
-    QUANT_CPU_NEON, QUANT_CPU_DOTPROD, QUANT_CPU_I8MM
+    QUANT_CPU_NEON, QUANT_CPU_DOTPROD, QUANT_CPU_I8MM, QUANT_CPU_WASM128, QUANT_CPU_RVV
 };
 enum { N_CPUS = sizeof cpus / sizeof *cpus };
 
@@ -39,6 +39,8 @@ static void cpu_sets(void)
     CHECK((quant_cpu_detect() & ~quant_cpu_compiled()) == 0);
     CHECK(strcmp(quant_cpu_name(0), "scalar") == 0);
     CHECK(strcmp(quant_cpu_name(QUANT_CPU_AVX2), "avx2") == 0);
+    CHECK(strcmp(quant_cpu_name(QUANT_CPU_WASM128), "wasm128") == 0);
+    CHECK(strcmp(quant_cpu_name(QUANT_CPU_RVV), "rvv") == 0);
     CHECK(strcmp(quant_cpu_name(QUANT_CPU_AVX2 | QUANT_CPU_AVXVNNI), "avxvnni") == 0);
     CHECK(strcmp(quant_cpu_name(QUANT_CPU_AVX2 | QUANT_CPU_AVX512VNNI), "avx512vnni") == 0);
     CHECK(strcmp(quant_cpu_name(QUANT_CPU_NEON), "neon") == 0);
