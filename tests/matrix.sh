@@ -120,6 +120,54 @@ else
     skip "kernels aarch64" "needs gcc-aarch64-linux-gnu and qemu-user"
 fi
 
+# --- kernels of WebAssembly, in node, and of RISC-V, under qemu ------------------------------------
+cat >$out/wasi.mjs <<'END'
+import { WASI } from 'node:wasi';
+import { readFileSync } from 'node:fs';
+const wasi = new WASI({ version: 'preview1', args: process.argv.slice(2),
+    env: process.env, returnOnExit: true });
+const module = new WebAssembly.Module(readFileSync(process.argv[2]));
+const imports = { wasi_snapshot_preview1: wasi.wasiImport };
+process.exit(wasi.start(new WebAssembly.Instance(module, imports)));
+END
+# the other suites want threads and programs
+grep -o 'suite_[a-z]*' tests/test_main.c | sort -u | grep -v suite_matmul \
+    | sed 's/.*/void &(void); void &(void) {}/' >$out/stubs.c
+# cross_kernels ISA FLAGS "LINKER" "RUNNER": all types and numbers of tokens, and the ISA must run
+cross_kernels() {
+    check "kernels $1 $2" sh -c "clang-16 $2 -std=c99 -pedantic $strict -c quant.c -o $out/k.o && \
+        $3 -std=c99 -O1 tests/test_main.c tests/test_matmul.c $out/stubs.c \
+            $out/k.o -lm -o $out/kernels && \
+        QUANT_TEST_SHORT=1 $4 $out/kernels packed_ cpu_sets >$out/kernels.txt; r=\$?
+        cat $out/kernels.txt
+        [ \$r = 0 ] && grep '^matmul: $1 kernels run' $out/kernels.txt && \
+            grep '^[1-9][0-9]* passed, 0 failed\$' $out/kernels.txt"
+    check "kernels $1 C++11" clang-16 $2 -x c++ -std=c++11 -nostdinc++ -pedantic $strict \
+        -c quant.c -o $out/k.o
+}
+if has clang-16 && has wasm-ld-16 && has node && [ -d /usr/include/wasm32-wasi ]; then
+    for o in -O0 -O2; do
+        cross_kernels wasm128 "--target=wasm32-wasi -msimd128 $o" "clang-16 --target=wasm32-wasi" \
+            "node --no-warnings $out/wasi.mjs"
+    done
+    check "kernels wasm128 freestanding" clang-16 --target=wasm32-unknown-unknown -msimd128 \
+        -std=c99 -pedantic $strict -O2 -ffreestanding -DQUANT_FREESTANDING -c quant.c -o $out/k.o
+else
+    skip "kernels wasm128" "needs clang-16 lld-16 wasi-libc libclang-rt-16-dev-wasm32 nodejs"
+fi
+if has clang-16 && has riscv64-linux-gnu-gcc && has qemu-riscv64; then
+    rv="--target=riscv64-linux-gnu -march=rv64gcv -I/usr/riscv64-linux-gnu/include"
+    for bits in 128 256; do
+        cross_kernels rvv "$rv -O2" "riscv64-linux-gnu-gcc -static" \
+            "qemu-riscv64 -cpu rv64,v=true,vlen=$bits,vext_spec=v1.0"
+    done
+    check "kernels rvv -O0" clang-16 $rv -std=c99 -pedantic $strict -O0 -c quant.c -o $out/k.o
+    check "kernels rvv: no fused operation" sh -c "clang-16 $rv -O2 -S quant.c -o $out/k.s && \
+        grep -q vfmul $out/k.s && ! grep -E 'vfn?m(acc|sac|add|sub)|fn?m(add|sub)\.s' $out/k.s"
+else
+    skip "kernels rvv" "needs clang-16 gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user"
+fi
+
 # --- ways to include -------------------------------------------------------------------------------
 cat >$out/two_a.c <<'END'
 #define QUANT_IMPLEMENTATION
