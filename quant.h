@@ -4524,7 +4524,7 @@ QUANT__APART void quant__product_partial(const quant__job *job, quant__run *run,
                                          size_t n)
 {
     enum { TOKENS = 32 };
-    float sums[TOKENS * QUANT__TILE];
+    float sums[(size_t)TOKENS * QUANT__TILE];
     size_t t, i, end = (size_t)job->tokens;
     quant__job a = *job;
     a.y = sums;

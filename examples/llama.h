@@ -1415,6 +1415,24 @@ static inline int llama__matrix(llama_model *m, llama_linear *w, int layer, cons
     return llama__vector(m, &w->bias, layer, full, rows, 0);
 }
 
+/* Asks for pages of 2 MiB: with pages of 4 KiB a token waits for page tables, not for memory.  The
+ * declaration stands here because <sys/mman.h> hides it from strict POSIX; 14 is MADV_HUGEPAGE. */
+#if defined(__linux__)
+extern int madvise(void *addr, size_t length, int advice);
+#endif
+static inline void llama__huge_pages(void *buf, size_t size)
+{
+#if defined(__linux__)
+    const uintptr_t huge = (uintptr_t)2 << 20, from = ((uintptr_t)buf + huge - 1) / huge * huge;
+    const uintptr_t end = (uintptr_t)buf + size;
+    if (end > from && end - from >= huge)
+        madvise((char *)buf + (from - (uintptr_t)buf), (end - from) / huge * huge, 14);
+#else
+    (void)buf;
+    (void)size;
+#endif
+}
+
 /* Brings a matrix into the layout that is fastest here, if there is one. */
 static inline int llama__pack(llama_model *m, llama_linear *w)
 {
@@ -1424,6 +1442,7 @@ static inline int llama__pack(llama_model *m, llama_linear *w)
     if (size == 0) return 0;
     buf = llama_alloc(&m->arena, size, 1);
     if (!buf) return llama_fail(m->err, "out of memory");
+    llama__huge_pages(buf, size);
     if (quant_matrix_pack(&packed, &w->m, buf, size) != QUANT_OK)
         return llama_fail(m->err, "a matrix cannot be packed");
     packed.scale = w->m.scale;
