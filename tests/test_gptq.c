@@ -186,7 +186,8 @@ static void inverse_of(double *inv, const double *a, size_t n, size_t from)
 }
 
 /* The definition: column after column, with the inverse of what remains computed anew; or, wrong,
- * with a slice of the inverse of the whole.  Codes of 4 bits with the scale and zero of each row. */
+ * with a slice of the inverse of the whole.  Codes of 4 bits with the scale and zero of each
+ * row. */
 static void by_definition(uint8_t *codes, const layer *l, const result *r, int wrong)
 {
     size_t n = l->cols, row, i, j, at;
