@@ -1520,6 +1520,14 @@ QUANT__FN float quant__sqrt_soft(float x)
 
 #if defined(QUANT_SQRTF)
 #  define quant__sqrt(x) QUANT_SQRTF(x)
+#elif defined(__SSE2__) && defined(__GNUC__)
+/* asm: under -ffast-math clang makes an estimate of the intrinsic, depending on the processor     */
+QUANT__INLINE float quant__sqrt(float x)
+{
+    float r;
+    __asm__("sqrtss %1, %0" : "=x"(r) : "x"(x));
+    return r;
+}
 #elif defined(__SSE2__) || defined(_M_X64)
 #  include <emmintrin.h>
 QUANT__INLINE float quant__sqrt(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
