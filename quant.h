@@ -1521,7 +1521,7 @@ QUANT__FN float quant__sqrt_soft(float x)
 #if defined(QUANT_SQRTF)
 #  define quant__sqrt(x) QUANT_SQRTF(x)
 #elif defined(__SSE2__) && defined(__GNUC__)
-/* asm: under -ffast-math clang makes an estimate of the intrinsic, depending on the processor     */
+/* asm: under -ffast-math clang makes an estimate of the intrinsic, depending on the processor */
 QUANT__INLINE float quant__sqrt(float x)
 {
     float r;
