@@ -396,8 +396,9 @@ static void check(batch *b, const on_device *d, const char *what)
         }
     }
     double e = sqrt(err / ref);
-    /* bf16: rounding y alone gives 1.7e-3 on average, of a few numbers up to twice that          */
-    const double bound = !b->bf ? 5e-4 : n * b->m < 200 ? 4e-3 : 3e-3;
+    /* bf16: rounding y alone gives 1.7e-3 on average, of a few numbers up to twice that: 3.1e-3 was
+     * seen, which fails here */
+    const double bound = b->bf ? 3e-3 : 5e-4;
     bool ok = e <= bound && !written;                       /* a NaN is not <=                   */
     if (!(e <= worst[b->bf])) worst[b->bf] = e;
     snprintf(text, sizeof text, "%s %s M=%zu %s error %.2e, %zu written outside", what, d->src.name,
