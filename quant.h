@@ -1181,8 +1181,10 @@ QUANT_API quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const qua
 #  error "clang cannot undo -ffast-math in a file: compile the one with QUANT_IMPLEMENTATION with \
 -ffp-contract=on and -DQUANT_ALLOW_FAST_MATH, or encoders give other bytes than everywhere else"
 #endif
-#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2
-#  error "quant.h needs float arithmetic in single precision: on 32-bit x86 use -msse2 -mfpmath=sse"
+#if defined(__FLT_EVAL_METHOD__) \
+    && (__FLT_EVAL_METHOD__ < 0 || __FLT_EVAL_METHOD__ == 1 || __FLT_EVAL_METHOD__ == 2)
+#  error "quant.h needs float arithmetic in single precision: on 32-bit x86 -msse2 -mfpmath=sse, \
+elsewhere -std=gnu99 or -fexcess-precision=fast"
 #endif
 
 /* Kernels for x86-64 are compiled whatever -m flags are set: every function of theirs names its
@@ -9544,6 +9546,7 @@ QUANT__LANE __m512 QUANT__N(add)(__m512 a, __m512 b) { return _mm512_add_ps(a, b
 QUANT__LANE __m512 QUANT__N(mul)(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
 QUANT__LANE __m512 QUANT__N(get)(const void *p) { return _mm512_loadu_ps(p); }
 QUANT__LANE void QUANT__N(put)(float *p, __m512 a) { _mm512_storeu_ps(p, a); }
+QUANT__LANE __m512 QUANT__N(singles)(const uint8_t *p) { return QUANT__N(get)(p); }
 QUANT__LANE __m512 QUANT__N(halves)(const uint8_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
@@ -9675,6 +9678,7 @@ QUANT__LANE __m256 QUANT__N(add)(__m256 a, __m256 b) { return _mm256_add_ps(a, b
 QUANT__LANE __m256 QUANT__N(mul)(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
 QUANT__LANE __m256 QUANT__N(get)(const void *p) { return _mm256_loadu_ps((const float *)p); }
 QUANT__LANE void QUANT__N(put)(float *p, __m256 a) { _mm256_storeu_ps(p, a); }
+QUANT__LANE __m256 QUANT__N(singles)(const uint8_t *p) { return QUANT__N(get)(p); }
 QUANT__LANE __m256 QUANT__N(halves)(const uint8_t *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
@@ -9842,6 +9846,7 @@ QUANT__LANE float32x4_t QUANT__N(add)(float32x4_t a, float32x4_t b) { return a +
 QUANT__LANE float32x4_t QUANT__N(mul)(float32x4_t a, float32x4_t b) { return a * b; }
 QUANT__LANE float32x4_t QUANT__N(get)(const void *p) { return vld1q_f32((const float *)p); }
 QUANT__LANE void QUANT__N(put)(float *p, float32x4_t a) { vst1q_f32(p, a); }
+QUANT__LANE float32x4_t QUANT__N(singles)(const uint8_t *p) { return QUANT__N(get)(p); }
 QUANT__LANE float32x4_t QUANT__N(halves)(const uint8_t *p)
 {
     return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
@@ -10060,6 +10065,7 @@ QUANT__LANE QUANT__N(F) QUANT__N(mul)(QUANT__N(F) a, QUANT__N(F) b) { return a *
 /* The bits of quant__half: exponent and mantissa in place make a number 2^112 too small, which the
  * product puts right, subnormal halves included (these machines do not flush); exponent 31 is set
  * to 255. */
+QUANT__LANE QUANT__N(F) QUANT__N(singles)(const uint8_t *p) { return QUANT__N(get)(p); }
 QUANT__LANE QUANT__N(F) QUANT__N(halves)(const uint8_t *p)
 {
     const QUANT__N(I) h = (QUANT__N(I))__builtin_convertvector(QUANT__N(get2)(p), QUANT__N(U32));
@@ -10172,6 +10178,8 @@ QUANT__LANE QUANT__N(F) QUANT__N(get)(const void *p)
     return r;
 }
 QUANT__LANE void QUANT__N(put)(float *p, QUANT__N(F) a) { QUANT_MEMCPY(p, a.v, sizeof a.v); }
+QUANT__LANE QUANT__N(F) QUANT__N(singles)(const uint8_t *p)      /* the file's order of bytes    */
+    QUANT__LANES(F, 16, quant__float(quant__le32(p + 4 * i)))
 QUANT__LANE QUANT__N(F) QUANT__N(halves)(const uint8_t *p)
     QUANT__LANES(F, 16, quant__half(quant__le16(p + 2 * i)))
 QUANT__LANE QUANT__N(F) QUANT__N(bf16)(const uint8_t *p)
@@ -10672,7 +10680,7 @@ QUANT__LANE void QUANT__N(many)(const quant__job *a, int halves, int mins, int m
 
 QUANT__LANE QUANT__N(F) QUANT__N(wide)(const uint8_t *p, quant_type t)
 {
-    return t == QUANT_F32 ? QUANT__N(get)(p) : t == QUANT_F16 ? QUANT__N(halves)(p)
+    return t == QUANT_F32 ? QUANT__N(singles)(p) : t == QUANT_F16 ? QUANT__N(halves)(p)
          : QUANT__N(bf16)(p);
 }
 

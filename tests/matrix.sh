@@ -59,7 +59,7 @@ check "stack at most 4 KiB" gcc -std=c99 -O2 -Wframe-larger-than=4096 -Werror -c
 # --- the golden tests, compiled in ways that could change bytes -----------------------------------
 suites=$(ls tests/test_*.c | tr '\n' ' ')
 # golden NAME RUNNER COMPILER FLAGS...: the library with the flags, the tests plainly
-plain="-std=c99 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 -O1"
+plain="-std=gnu99 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 -O1"
 golden() {
     name=$1 run=$2 cc=$3
     shift 3
