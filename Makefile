@@ -89,34 +89,44 @@ $(B)/cuda_bench: tests/cuda_bench.cu quant_cuda.cu quant.h | $(B)
 $(B)/cuda_matmul: examples/cuda_matmul.cu $(B)/quant_cuda.o $(B)/quant.o
 	$(NVCC) $(NVCCFLAGS) $(ARCHS) $^ -o $@
 
-# The same tests in builds of their own.  clang 14's memory sanitizer does not know fstat, hence no
-# mmap and no programs there.  Thread sanitizer: the programs with several threads.
-sanitize:
-	@$(MAKE) --no-print-directory clean
-	$(MAKE) CC=clang CFLAGS='-O1 -g $(SANITIZE)' test
-	@$(MAKE) --no-print-directory clean
-	$(MAKE) CC=gcc CFLAGS='-O2 -g $(SANITIZE)' test
-	@$(MAKE) --no-print-directory clean
-	$(MAKE) CC=clang CFLAGS='-O1 -g -fsanitize=memory -fno-sanitize-recover=all -DQUANT_NO_MMAP' \
-	    $(B)/test $(FUZZ:%=$(B)/fuzz_%)
-	$(B)/test -cli
-	@$(MAKE) --no-print-directory clean
-	$(MAKE) CC=clang CFLAGS='-O1 -g -fsanitize=thread' all
-	$(B)/test threads
-	@$(MAKE) --no-print-directory clean
+# The same tests in builds of their own, side by side with -j.  clang 14's memory sanitizer does not
+# know fstat, hence no mmap and no programs there.  Thread sanitizer: the programs with threads.
+SANITIZERS = sanitize-gcc sanitize-clang sanitize-memory sanitize-threads
+sanitize: $(SANITIZERS)
+tree = rm -rf $(B)/$@ && mkdir -p $(B)/$@ && \
+    ln -s $(addprefix ../../,Makefile quant.h quant.c examples tests) $(B)/$@
+sanitize-gcc:
+	@$(tree)
+	$(MAKE) -C $(B)/$@ CC=gcc CFLAGS='-O2 -g $(SANITIZE)' test
+	@rm -rf $(B)/$@
+sanitize-clang:
+	@$(tree)
+	$(MAKE) -C $(B)/$@ CC=clang CFLAGS='-O1 -g $(SANITIZE)' test
+	@rm -rf $(B)/$@
+sanitize-memory:
+	@$(tree)
+	$(MAKE) -C $(B)/$@ CC=clang build/test $(FUZZ:%=build/fuzz_%) \
+	    CFLAGS='-O1 -g -fsanitize=memory -fno-sanitize-recover=all -DQUANT_NO_MMAP'
+	cd $(B)/$@ && build/test -cli
+	@rm -rf $(B)/$@
+sanitize-threads:
+	@$(tree)
+	$(MAKE) -C $(B)/$@ CC=clang CFLAGS='-O1 -g -fsanitize=thread' all
+	cd $(B)/$@ && build/test threads
+	@rm -rf $(B)/$@
 
-fuzz: | $(B)
-	@for t in $(FUZZ); do \
-	    clang -g -O1 -DQUANT_NO_SIMD -fsanitize=fuzzer,address,undefined,float-cast-overflow \
-	        -fno-sanitize-recover=all tests/fuzz_$$t.c -lm -o $(B)/libfuzzer_$$t || exit 1; \
-	    mkdir -p $(B)/corpus_$$t; \
-	    $(B)/libfuzzer_$$t -max_total_time=$(SECONDS_EACH) -max_len=8192 -print_final_stats=0 \
-	        -artifact_prefix=$(B)/ $(B)/corpus_$$t > $(B)/fuzz_$$t.log 2>&1 \
-	        || { tail -40 $(B)/fuzz_$$t.log; echo "fuzz_$$t: FAILED"; exit 1; }; \
-	    echo "fuzz_$$t: `grep -c . $(B)/fuzz_$$t.log` lines, `tail -1 $(B)/fuzz_$$t.log`"; \
-	done
+fuzz: $(FUZZ:%=fuzz-%)
+$(FUZZ:%=fuzz-%): fuzz-%: | $(B)
+	@clang -g -O1 -DQUANT_NO_SIMD -fsanitize=fuzzer,address,undefined,float-cast-overflow \
+	    -fno-sanitize-recover=all tests/fuzz_$*.c -lm -o $(B)/libfuzzer_$*
+	@mkdir -p $(B)/corpus_$*
+	@$(B)/libfuzzer_$* -max_total_time=$(SECONDS_EACH) -max_len=8192 -print_final_stats=0 \
+	    -artifact_prefix=$(B)/ $(B)/corpus_$* > $(B)/fuzz_$*.log 2>&1 \
+	    || { tail -40 $(B)/fuzz_$*.log; echo "fuzz_$*: FAILED"; exit 1; }
+	@echo "fuzz_$*: `grep -c . $(B)/fuzz_$*.log` lines, `tail -1 $(B)/fuzz_$*.log`"
 
 clean:
 	rm -rf $(B)
 
-.PHONY: all help test demo bench cuda matrix map sanitize fuzz clean
+.PHONY: all help test demo bench cuda matrix map sanitize fuzz clean $(SANITIZERS) \
+    $(FUZZ:%=fuzz-%)

@@ -1,13 +1,29 @@
 #!/bin/sh
 # Compiles quant.h in every way that a user might, runs the golden tests where the machine can, and
 # checks what each option leaves in and out.  Usage: tests/matrix.sh [WORD...] runs the lines whose
-# name contains a word.  Prints one line a check; the last one is `N passed, N failed, N skipped`.
+# name contains a word; JOBS=N, as many at a time (default: the processors).  Prints one line a
+# check; the last one is `N passed, N failed, N skipped`.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-out=build/matrix
-rm -rf $out
+all=build/matrix
+if [ -z "${QUANT_MATRIX_JOB:-}" ]; then
+    rm -rf $all
+    mkdir -p $all/claims
+    n=${JOBS:-$(nproc 2>/dev/null || echo 1)}
+    for i in $(seq "$n"); do QUANT_MATRIX_JOB=$i tests/matrix.sh "$@" & done
+    wait
+    cat $all/*/flash 2>/dev/null
+    # every job must have come to its end
+    cat $all/*/counts | awk -v n="$n" '{ p += $1; f += $2; s += $3 }
+        END { if (NR != n) { f++; print "a part of the checks did not end" }
+              printf "%d passed, %d failed", p, f
+              print s ? ", " s " skipped" : ""
+              exit !(p > 0 && f == 0) }'
+    exit
+fi
+out=$all/$QUANT_MATRIX_JOB
 mkdir -p $out
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 turn=0
 words="$*"
 strict="-Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror"
 
@@ -17,24 +33,31 @@ wanted() {
     return 1
 }
 
+# All jobs pass by all checks in the same order; who comes first makes the folder and the check.
+mine() {
+    wanted "$1" || return 1
+    turn=$((turn + 1))
+    mkdir "$all/claims/$turn" 2>/dev/null
+}
+
 # check NAME COMMAND...: runs the command, counts its exit code
 check() {
     name=$1
     shift
-    wanted "$name" || return 0
+    mine "$name" || return 0
     if "$@" >$out/log 2>&1; then
         passed=$((passed + 1))
         echo "ok      $name"
     else
         failed=$((failed + 1))
-        echo "FAILED  $name"
-        echo "        $*"
-        sed 's/^/        /' $out/log | head -20
+        printf '%s\n' "FAILED  $name" "        $*" \
+            "$(grep -E 'error|FAILED|:[0-9]+:' $out/log | head -20 | sed 's/^/        /')" \
+            "$(tail -5 $out/log | sed 's/^/        /')"
     fi
 }
 
 skip() {
-    wanted "$1" || return 0
+    mine "$1" || return 0
     skipped=$((skipped + 1))
     echo "SKIPPED $1: $2"
 }
@@ -58,14 +81,25 @@ check "stack at most 4 KiB" gcc -std=c99 -O2 -Wframe-larger-than=4096 -Werror -c
 
 # --- the golden tests, compiled in ways that could change bytes -----------------------------------
 suites=$(ls tests/test_*.c | tr '\n' ' ')
-# golden NAME RUNNER COMPILER FLAGS...: the library with the flags, the tests plainly
 plain="-std=gnu99 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 -O1"
+# tests COMPILER: the tests compiled plainly, once, as one object
+tests() {
+    made=$out/tests-$1.o
+    [ -f $made ] && return
+    mkdir -p $out/tests-$1
+    for f in $suites; do
+        $1 $plain -c $f -o $out/tests-$1/$(basename $f .c).o || return
+    done
+    $1 -r -nostdlib $out/tests-$1/*.o -o $made
+}
+# golden NAME RUNNER COMPILER FLAGS...: the library with the flags, the tests plainly
 golden() {
     name=$1 run=$2 cc=$3
     shift 3
     wanted "golden $name" || return 0
+    tests $cc
     check "golden $name" sh -c "$cc $* -c quant.c -o $out/g.o && \
-        $cc $plain $suites $out/g.o -lm -lpthread -o $out/golden && \
+        $cc $out/tests-$cc.o $out/g.o -lm -lpthread -o $out/golden && \
         QUANT_TEST_SHORT=${run:+1} $run $out/golden golden half bfloats splits_do errors_are any_bytes any_finite idempotent type_names products linalg_bytes read_rule write_golden"
 }
 golden "gcc -O0" "" gcc -O0
@@ -100,8 +134,9 @@ emulate() {
     name="kernels $1" must=$2 run=$3 link=$4
     shift 4
     wanted "$name" || return 0
+    tests $link
     check "$name" sh -c "$* -std=c99 -pedantic $strict -c quant.c -o $out/k.o && \
-        $link $plain $suites $out/k.o -lm -lpthread -o $out/kernels && \
+        $link $out/tests-$link.o $out/k.o -lm -lpthread -o $out/kernels && \
         QUANT_TEST_SHORT=1 $run $out/kernels packed_ cpu_sets >$out/kernels.txt || \
         { cat $out/kernels.txt; exit 1; }
         for k in $must; do grep \"matmul: \$k kernels run\" $out/kernels.txt || exit 1; done"
@@ -191,8 +226,8 @@ fi
 cat >$out/static.c <<'END'
 #define QUANT_STATIC
 #define QUANT_IMPLEMENTATION
-#include "../../quant.h"
-#include "../../quant.h"
+#include "../../../quant.h"
+#include "../../../quant.h"
 int main(void) { return quant_row_size(QUANT_Q4_K, 256) == 144 ? 0 : 1; }
 END
 for cc in gcc clang g++ clang++; do
@@ -258,19 +293,18 @@ else
 fi
 
 # --- flash sizes -----------------------------------------------------------------------------------
-if has clang && wanted "flash"; then
-    echo "Flash, bytes of code and constants (clang -Os):"
-    printf '  %-52s %9s %9s\n' "" thumbv7em x86-64
-    for o in "" "-DQUANT_NO_ENCODE" "-DQUANT_NO_GGUF" "-DQUANT_NO_IQ" \
-        "-DQUANT_NO_ENCODE -DQUANT_NO_GGUF" \
-        "-DQUANT_NO_ENCODE -DQUANT_NO_GGUF -DQUANT_NO_IQ -DQUANT_NO_STRINGS"; do
-        for t in "thumbv7em-none-eabihf -mfpu=fpv4-sp-d16" x86_64-linux-gnu; do
-            clang --target=$t -Os -ffreestanding -DQUANT_FREESTANDING $o -c quant.c -o $out/s.o
-            llvm-size-14 $out/s.o | awk 'NR == 2 { printf "%s ", $1 + $2 }'
-        done | { read -r a b; printf '  %-52s %9s %9s\n' "${o:-everything}" "$a" "$b"; }
-    done
+flash() {
+    for t in "thumbv7em-none-eabihf -mfpu=fpv4-sp-d16" x86_64-linux-gnu; do
+        clang --target=$t -Os -ffreestanding -DQUANT_FREESTANDING $1 -c quant.c -o $out/s.o
+        llvm-size-14 $out/s.o | awk 'NR == 2 { printf "%s ", $1 + $2 }'
+    done | { read -r a b; printf '  %-52s %9s %9s\n' "${1:-everything}" "$a" "$b"; }
+}
+if has clang && mine flash; then
+    { echo "Flash, bytes of code and constants (clang -Os):"
+      printf '  %-52s %9s %9s\n' "" thumbv7em x86-64
+      for o in "" "-DQUANT_NO_ENCODE" "-DQUANT_NO_GGUF" "-DQUANT_NO_IQ" \
+          "-DQUANT_NO_ENCODE -DQUANT_NO_GGUF" \
+          "-DQUANT_NO_ENCODE -DQUANT_NO_GGUF -DQUANT_NO_IQ -DQUANT_NO_STRINGS"; do flash "$o"; done
+    } >$out/flash
 fi
-
-if [ $skipped -gt 0 ]; then echo "$passed passed, $failed failed, $skipped skipped"
-else echo "$passed passed, $failed failed"; fi
-[ $failed -eq 0 ] && [ $passed -gt 0 ]
+echo "$passed $failed $skipped" >$out/counts
