@@ -39,12 +39,6 @@ typedef struct gather {
     const llama_model *model;
 } gather;
 
-static void on_interrupt(int sig)
-{
-    (void)sig;
-    lw_stopped = 1;
-}
-
 static const char usage[] =
     "usage: calibrate imatrix MODEL.gguf TEXT OUT.gguf [--ctx 512] [--chunks N] [--output] [-t N]\n"
     "       calibrate gptq|awq|awq+gptq MODEL.gguf TEXT OUT.gguf TYPE [options]\n"
@@ -72,8 +66,7 @@ static const char usage[] =
 
 static int fail(const char *what, const char *why)
 {
-    fprintf(stderr, "calibrate: %s%s%s\n", what, *why ? ": " : "", why);
-    return 1;
+    return complain("calibrate", what, why);
 }
 
 /* Gathering -------------------------------------------------------------------------------------*/
@@ -248,7 +241,7 @@ static int run(const options *o, llama_context *c, const llama_tokens *t)
             if (llama_eval(c, chunk + at, k, o->output ? logits : NULL, 1)) r = fail(c->err, "");
         }
         if (g.failed) r = fail("out of memory", "");
-        if (lw_stopped) r = fail("interrupted, nothing written", "");
+        if (stopped()) r = fail("interrupted, nothing written", "");
         if (r == 0) llama_progress(i + 1, chunks, since, "");
     }
     if (r == 0) r = write_out(&g, o, chunks);
@@ -412,18 +405,12 @@ int main(int argc, char **argv)
     llama_model lm;
     llama_context c;
     llama_tokens t = { NULL, 0, 0 };
-    struct sigaction sa;
     size_t size = 0, batch;
     char *text;
     int r = 1;
-    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-        fputs(usage, stdout);
-        return 0;
-    }
+    if (wants_help(argc, argv, usage)) return 0;
     if (parse(&o, argc, argv)) return 2;
-    memset(&sa, 0, sizeof sa);
-    sa.sa_handler = on_interrupt;
-    sigaction(SIGINT, &sa, NULL);
+    catch_interrupt();
     text = llama_read_file(o.text, &size);
     if (!text) return fail(o.text, "cannot be read");
     if (llama_model_open(&lm, o.model)) {

@@ -1,16 +1,61 @@
 /* What the example programs share: a model opened through pread (one file or all shards of a
- * split set), text from files made safe to print, and the types that a mix gives its tensors. */
+ * split set), text from files made safe to print, the types that a mix gives its tensors, and what
+ * every program does at its start and at an interrupt. */
 #ifndef COMMON_H
 #define COMMON_H
 #include "../quant.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Programs --------------------------------------------------------------------------------------*/
+
+static inline volatile sig_atomic_t *stop_flag(void)
+{
+    static volatile sig_atomic_t flag;
+    return &flag;
+}
+
+/* 1 once the user has interrupted the program: long work then ends at the next good place. */
+static inline int stopped(void)
+{
+    return *stop_flag();
+}
+
+static inline void on_interrupt(int sig)
+{
+    (void)sig;
+    *stop_flag() = 1;
+}
+
+static inline void catch_interrupt(void)
+{
+    struct sigaction sa;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_interrupt;
+    sigaction(SIGINT, &sa, NULL);
+}
+
+/* 1, and the usage is printed, if that is all the user wants. */
+static inline int wants_help(int argc, char **argv, const char *usage)
+{
+    if (argc < 2 || (strcmp(argv[1], "--help") && strcmp(argv[1], "-h"))) return 0;
+    fputs(usage, stdout);
+    return 1;
+}
+
+/* "program: what: why" on stderr; why may be empty.  Returns 1. */
+static inline int complain(const char *program, const char *what, const char *why)
+{
+    fprintf(stderr, "%s: %s%s%s\n", program, what, *why ? ": " : "", why);
+    return 1;
+}
 
 /* Numbers ---------------------------------------------------------------------------------------*/
 

@@ -6,8 +6,8 @@
  * The text streams to stdout; speeds and memory go to stderr at the end.  --temp 0 always takes the
  * most probable token.  --chat wraps what you say in the turns that the model was trained on, for
  * the families ChatML (SmolLM2, Qwen), Llama 3, Llama 2 / Mistral and Gemma. */
+#include "common.h"
 #include "llama.h"
-#include <signal.h>
 
 typedef struct options {
     const char *model, *prompt, *file, *tokens;
@@ -29,14 +29,6 @@ typedef struct session {
     double         t_prompt, t_made;        /* seconds                                           */
 } session;
 
-static volatile sig_atomic_t stopped;
-
-static void on_interrupt(int sig)
-{
-    (void)sig;
-    stopped = 1;
-}
-
 static const char usage[] =
     "usage: generate MODEL.gguf [-p PROMPT] [-n N] [--temp T] [--top-k K] [--top-p P] [--seed S]\n"
     "                [--chat] [-c CTX] [-t THREADS]\n"
@@ -54,8 +46,7 @@ static const char usage[] =
 
 static int fail(const char *what, const char *why)
 {
-    fprintf(stderr, "generate: %s%s%s\n", what, *why ? ": " : "", why);
-    return 1;
+    return complain("generate", what, why);
 }
 
 /* Sampling --------------------------------------------------------------------------------------*/
@@ -130,7 +121,7 @@ static int run(session *s, const llama_tokens *prompt, size_t n)
     s->t_prompt += llama_seconds() - t0;
     t0 = llama_seconds();
     s->closed = 0;
-    for (i = 0; i < n && !stopped; i++) {
+    for (i = 0; i < n && !stopped(); i++) {
         size_t len;
         id = sample(s);
         if (v->stop[id]) {                      /* a chat goes on behind it                      */
@@ -246,7 +237,7 @@ static int chat(session *s)
     int first = 1;
     if (!f) return fail("the model has no chat template that is known here", "");
     if (s->o->prompt) return turn(s, f, s->o->prompt, strlen(s->o->prompt), 1);
-    while (!stopped) {
+    while (!stopped()) {
         size_t n;
         if (isatty(0)) fputs("> ", stderr);
         if (!fgets(line, sizeof line, stdin)) break;
@@ -360,35 +351,29 @@ static void report(const session *s)
 int main(int argc, char **argv)
 {
     options o;
-    llama_model model;
+    llama_model lm;
     llama_context c;
     session s;
-    struct sigaction sa;
     int r = 1;
-    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-        fputs(usage, stdout);
-        return 0;
-    }
+    if (wants_help(argc, argv, usage)) return 0;
     if (parse(&o, argc, argv)) return 2;
-    memset(&sa, 0, sizeof sa);
-    sa.sa_handler = on_interrupt;
-    sigaction(SIGINT, &sa, NULL);
-    if (llama_model_open(&model, o.model)) return fail(model.err, "");
+    catch_interrupt();
+    if (llama_model_open(&lm, o.model)) return fail(lm.err, "");
     if (o.tokens) {
-        r = print_tokens(&model, o.tokens);
-        llama_model_close(&model);
+        r = print_tokens(&lm, o.tokens);
+        llama_model_close(&lm);
         return r;
     }
-    if (!o.n_ctx) o.n_ctx = model.hp.n_ctx_train < 4096 ? model.hp.n_ctx_train : 4096;
+    if (!o.n_ctx) o.n_ctx = lm.hp.n_ctx_train < 4096 ? lm.hp.n_ctx_train : 4096;
     memset(&s, 0, sizeof s);
     s.o = &o;
-    s.model = &model;
+    s.model = &lm;
     s.c = &c;
     s.random = o.seed;
-    s.logits = (float *)malloc(model.vocab.n * sizeof *s.logits);
-    s.choices = (struct choice *)malloc(model.vocab.n * sizeof *s.choices);
+    s.logits = (float *)malloc(lm.vocab.n * sizeof *s.logits);
+    s.choices = (struct choice *)malloc(lm.vocab.n * sizeof *s.choices);
     if (!s.logits || !s.choices) r = fail("out of memory", "");
-    else if (llama_context_init(&c, &model, o.n_ctx, 128, o.threads)) r = fail(c.err, "");
+    else if (llama_context_init(&c, &lm, o.n_ctx, 128, o.threads)) r = fail(c.err, "");
     else {
         r = o.chat ? chat(&s) : plain(&s);
         if (s.n_prompt) report(&s);
@@ -396,6 +381,6 @@ int main(int argc, char **argv)
     }
     free(s.logits);
     free(s.choices);
-    llama_model_close(&model);
+    llama_model_close(&lm);
     return r;
 }

@@ -12,7 +12,6 @@
 #include "common.h"
 #include "gemm.h"
 #include "llama.h"
-#include <signal.h>
 
 /* >>work ----------------------------------------------------------------------------------------*/
 enum { LW_Q, LW_K, LW_V, LW_O, LW_GATE, LW_UP, LW_DOWN, LW_MATS };
@@ -91,8 +90,6 @@ typedef struct lw_work {
     FILE  *part;                    /* finished tensors are appended to it                       */
     llama_arena arena;
 } lw_work;
-
-static volatile sig_atomic_t lw_stopped;
 
 /* >>products ------------------------------------------------------------------------------------*/
 struct lw__gemm { const gemm_task *t; float *panels; };
@@ -547,7 +544,7 @@ static inline int lw_group(lw_work *w, const int *mats, size_t n, int mid)
             lw_inner(w, w->e_rows, x->w, full, x->rows, cols, cols, -1);
         }
         r = lw_quantize(w, &g, mats[i], w->o->shift > 0 ? w->e_rows : NULL);
-        if (r == 0 && lw_stopped) r = llama_fail(w->err, "interrupted; the same command goes on");
+        if (r == 0 && stopped()) r = llama_fail(w->err, "interrupted; the same command goes on");
     }
     free(full);
     return r;

@@ -12,8 +12,8 @@
  * goes on: `kld_mean A kld_99 B same_top C`, the mean and the 99 % quantile of KL(BASE || MODEL)
  * per token and the share of tokens where both give the same one the largest probability.  BASE
  * needs the same vocabulary; it is usually the F16 file that MODEL was quantized from. */
+#include "common.h"
 #include "llama.h"
-#include <signal.h>
 
 typedef struct options {
     const char *model, *text, *base;
@@ -35,14 +35,6 @@ typedef struct totals {
     size_t  n;
 } totals;
 
-static volatile sig_atomic_t stopped;
-
-static void on_interrupt(int sig)
-{
-    (void)sig;
-    stopped = 1;
-}
-
 static const char usage[] =
     "usage: perplexity MODEL.gguf TEXT [--ctx 512] [--chunks N] [--kld BASE.gguf] [-t THREADS]\n"
     "  --ctx N       tokens of a chunk\n"
@@ -52,8 +44,7 @@ static const char usage[] =
 
 static int fail(const char *what, const char *why)
 {
-    fprintf(stderr, "perplexity: %s%s%s\n", what, *why ? ": " : "", why);
-    return 1;
+    return complain("perplexity", what, why);
 }
 
 /* ln of the sum of e^x, in double. */
@@ -116,7 +107,7 @@ static int run_chunk(llama_context *c, llama_context *base, const int32_t *chunk
             }
             sum->n++;
         }
-        if (stopped) break;
+        if (stopped()) break;
     }
     return 0;
 }
@@ -160,15 +151,15 @@ static int run(const options *o, llama_context *c, llama_context *base, const ll
     s.same = (uint8_t *)malloc(b);
     sum.kl = (double *)malloc((base ? chunks : 1) * o->n_ctx * sizeof *sum.kl);
     if (!logits || !chunk || !s.nll || !s.kl || !s.same || !sum.kl) r = fail("out of memory", "");
-    for (i = 0; i < chunks && r == 0 && !stopped; i++) {
+    for (i = 0; i < chunks && r == 0 && !stopped(); i++) {
         char note[64] = "";
         llama_chunk(v, t, o->n_ctx, i, chunk);
         r = run_chunk(c, base, chunk, o->n_ctx, logits, &s, &sum);
         if (sum.n) snprintf(note, sizeof note, "ppl %.4f", exp(sum.nll / (double)sum.n));
         if (r == 0) llama_progress(i + 1, chunks, since, note);
     }
-    if (r == 0 && stopped) r = fail("interrupted", "");
-    if (sum.n && (r == 0 || stopped)) {
+    if (r == 0 && stopped()) r = fail("interrupted", "");
+    if (sum.n && (r == 0 || stopped())) {
         fprintf(stderr, "%.1f s, %.1f tokens per second\n", llama_seconds() - since,
                 (double)sum.n / (llama_seconds() - since));
         report(&sum, base != NULL);
@@ -231,44 +222,38 @@ static int parse(options *o, int argc, char **argv)
 int main(int argc, char **argv)
 {
     options o;
-    llama_model model, base;
+    llama_model lm, base;
     llama_context c, cb;
     llama_tokens t = { NULL, 0, 0 };
-    struct sigaction sa;
     size_t size = 0, batch;
     char *text;
     int r = 1;
-    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-        fputs(usage, stdout);
-        return 0;
-    }
+    if (wants_help(argc, argv, usage)) return 0;
     if (parse(&o, argc, argv)) return 2;
-    memset(&sa, 0, sizeof sa);
-    sa.sa_handler = on_interrupt;
-    sigaction(SIGINT, &sa, NULL);
+    catch_interrupt();
     memset(&base, 0, sizeof base);
     memset(&c, 0, sizeof c);
     memset(&cb, 0, sizeof cb);
     text = llama_read_file(o.text, &size);
     if (!text) return fail(o.text, "cannot be read");
-    if (llama_model_open(&model, o.model)) {
+    if (llama_model_open(&lm, o.model)) {
         free(text);
-        return fail(model.err, "");
+        return fail(lm.err, "");
     }
-    batch = (1u << 23) / model.vocab.n;         /* logits of a batch: some 32 MiB                */
+    batch = (1u << 23) / lm.vocab.n;            /* logits of a batch: some 32 MiB                */
     batch = batch < 8 ? 8 : batch > 128 ? 128 : batch;
     if (o.base && llama_model_open(&base, o.base)) fail(base.err, "");
-    else if (o.base && !same_vocab(&model.vocab, &base.vocab))
+    else if (o.base && !same_vocab(&lm.vocab, &base.vocab))
         fail(o.base, "has another vocabulary than the model");
-    else if (llama_context_init(&c, &model, o.n_ctx, batch, o.threads)) fail(c.err, "");
+    else if (llama_context_init(&c, &lm, o.n_ctx, batch, o.threads)) fail(c.err, "");
     else if (o.base && llama_context_init(&cb, &base, o.n_ctx, batch, o.threads)) fail(cb.err, "");
-    else if (llama_tokenize(&model.vocab, &t, text, size, 0, 0)) fail("out of memory", "");
-    else if (llama_n_chunks(&model.vocab, &t, o.n_ctx) == 0)
+    else if (llama_tokenize(&lm.vocab, &t, text, size, 0, 0)) fail("out of memory", "");
+    else if (llama_n_chunks(&lm.vocab, &t, o.n_ctx) == 0)
         fail(o.text, "the text is shorter than one chunk");
     else r = run(&o, &c, o.base ? &cb : NULL, &t);
     llama_context_free(&c);
     llama_context_free(&cb);
-    llama_model_close(&model);
+    llama_model_close(&lm);
     llama_model_close(&base);
     free(t.id);
     free(text);
