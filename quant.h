@@ -919,8 +919,9 @@ typedef struct quant_awq {
     size_t       cols, ldh;
     const float *h;                 /* [cols x ldh] sum of x x^T, both halves (see
                                        quant_triangle_mirror); its diagonal is the importance  */
-    uint32_t     clip;              /* integers: ranges tried per group, down to half; 0: one,
-                                       AWQ has 10                                              */
+    uint32_t     clip;              /* ranges tried; 0: one.  Integers: per group, down to half,
+                                       AWQ has 10.  Types: per block, 1, .95, .90 ... of the
+                                       largest weights, up to 20; 5 give most of the gain       */
     quant_cpu    cpu;
 } quant_awq;
 
@@ -928,7 +929,8 @@ typedef struct quant_awq {
 QUANT_API size_t quant_awq_scratch_size(const quant_awq *a);
 
 /* Rounds rows row0 to row1 - 1 of W diag(s), s [cols] or NULL, to nearest; the range of integers by
- * the least error of the group's part of the outputs.  out->rows, codes, scales, zeros, values:
+ * the least error of the group's part of the outputs, that of a block by the error of the row,
+ * which clipping never raises.  out->rows, codes, scales, zeros, values:
  * what was stored, of W diag(s); out->loss: |(Q(W diag(s)) / diag(s) - W) X^T|^2 of each row.  Any
  * of them may be NULL.  h is that of W's own inputs, not of those divided by s.  Any split
  * into rows gives the same bytes.  E_TYPE: grid.  E_MEMORY: scratch.  E_NUMERIC: a weight, plain or
@@ -8930,7 +8932,8 @@ typedef struct quant__aw_work {
     float   *w, *d, *t;             /* [64 x cols] scaled weights; values or errors; d H         */
     float   *inverse, *importance;  /* [cols] 1 / s; of scaled columns, mean 1                   */
     float   *range;                 /* [64 x 4] low, high; best factor, best error               */
-    uint8_t *rows;                  /* encoded                                                   */
+    float   *v, *u;                 /* types: [64 x cols] another rounding; [64 x block]         */
+    uint8_t *rows, *other;          /* encoded; otherwise encoded                                */
     float   *linalg;
 } quant__aw_work;
 
@@ -8938,7 +8941,7 @@ QUANT__FN int quant__aw_carve(quant__aw_work *k, size_t *used, const quant_awq *
 {
     quant__carve c = { NULL, 0, 0 };
     size_t row = a->grid.bits ? 0 : quant_row_size(a->grid.type, a->cols);
-    size_t group = a->grid.group ? a->grid.group : a->cols;
+    size_t group = a->grid.group ? a->grid.group : a->cols, block = 0;
     if (a->grid.bits ? a->grid.bits < 2 || a->grid.bits > 8 || a->cols % group : !row) return 0;
     if (a->cols == 0 || a->cols > 0x7fffffff) return 0;
     c.base = (uint8_t *)scratch;
@@ -8948,7 +8951,11 @@ QUANT__FN int quant__aw_carve(quant__aw_work *k, size_t *used, const quant_awq *
     k->inverse = (float *)quant__take(&c, a->cols, sizeof(float));
     k->importance = (float *)quant__take(&c, a->cols, sizeof(float));
     k->range = (float *)quant__take(&c, 4 * QUANT__AW_ROWS, sizeof(float));
+    if (row) block = quant_type_get(a->grid.type)->block_len;
+    k->v = (float *)quant__take(&c, (row ? (uint64_t)a->cols : 0) * QUANT__AW_ROWS, sizeof(float));
+    k->u = (float *)quant__take(&c, (uint64_t)block * QUANT__AW_ROWS, sizeof(float));
     k->rows = (uint8_t *)quant__take(&c, row, QUANT__AW_ROWS);
+    k->other = (uint8_t *)quant__take(&c, row, QUANT__AW_ROWS);
     k->linalg = (float *)quant__take(&c, quant_linalg_scratch_size(), 1);
     *used = c.used;
     return !c.overflow;
@@ -9112,6 +9119,95 @@ QUANT__FN void quant__aw_loss(const quant__aw_work *k, const quant__la_run *run,
     }
 }
 
+/* dst = the values of n encoded rows */
+QUANT__FN void quant__aw_decode(float *dst, const quant_encoder *e, const uint8_t *rows, size_t n,
+                                size_t cols)
+{
+    size_t i;
+    quant_to_f32(e->type, dst, rows, n, cols);
+    for (i = 0; e->tensor_scale != 1 && i < n * cols; i++) dst[i] *= e->tensor_scale;
+}
+
+/* Takes over from k->other, decoded in k->v, those blocks that lessen the errors of their rows.
+ * k->d is what `rows` stand for, k->t = (their errors) H; all of them change together. */
+QUANT__FN void quant__aw_take(const quant__aw_work *k, const quant__la_run *run,
+                              const quant_awq *a, uint8_t *rows, size_t n)
+{
+    const quant_type_info *t = quant_type_get(a->grid.type);
+    size_t len = t->block_len, cols = a->cols, row = cols / len * t->block_size, b, r, i;
+    quant__la_out o;
+    o.low = QUANT__LA_ALL;
+    o.tri = 0;
+    for (i = 0; i < n * cols; i++) k->v[i] = (k->v[i] - k->d[i]) * k->inverse[i % cols];
+    for (b = 0; b < cols; b += len) {
+        o.c = k->u;
+        o.ld = len;
+        o.op = QUANT__LA_SET;
+        quant__la_product(run, &o, quant__la_at(k->v + b, cols, 1),
+                          quant__la_at(a->h + b * a->ldh + b, 1, a->ldh), n, len, len);
+        for (r = 0; r < n; r++) {               /* (e + v) H (e + v)^T - e H e^T = v (2 e + v) H  */
+            float *v = k->v + r * cols + b, *d = k->d + r * cols + b;
+            const float *eh = k->t + r * cols + b, *vh = k->u + r * len;
+            size_t at = r * row + b / len * t->block_size;
+            double change = 0;
+            for (i = 0; i < len; i++) change += (double)v[i] * (2 * (double)eh[i] + (double)vh[i]);
+            if (change < 0) QUANT_MEMCPY(rows + at, k->other + at, t->block_size);
+            if (change < 0) for (i = 0; i < len; i++) d[i] += v[i] / k->inverse[b + i];
+            else QUANT_MEMSET(v, 0, len * sizeof *v);
+        }
+        o.c = k->t;
+        o.ld = cols;
+        o.op = QUANT__LA_ADD;
+        quant__la_product(run, &o, quant__la_at(k->v + b, cols, 1),
+                          quant__la_at(a->h + b * a->ldh, 1, a->ldh), n, cols, len);
+    }
+}
+
+/* n rows of k->w to a type, the weights of each 32 clipped to a part of the largest; k->d becomes
+ * what they stand for. */
+QUANT__FN quant_result quant__aw_types(const quant__aw_work *k, const quant__la_run *run,
+                                       const quant_awq *a, const quant_encoder *e, uint8_t *rows,
+                                       size_t n, quant_error *err)
+{
+    size_t cols = a->cols, c, i, j, to;
+    quant_result r = quant_from_f32(e, rows, k->w, n, cols, k->importance, err);
+    if (r) return r;
+    quant__aw_decode(k->d, e, rows, n, cols);
+    for (c = 1; c < a->clip && c < 20; c++) {
+        float f = 1 - (float)c / 20;
+        if (c == 1) {
+            quant__la_out o;
+            for (i = 0; i < n * cols; i++)
+                k->v[i] = (k->d[i] - k->w[i]) * k->inverse[i % cols];
+            o.c = k->t;
+            o.ld = cols;
+            o.low = QUANT__LA_ALL;
+            o.op = QUANT__LA_SET;
+            o.tri = 0;
+            quant__la_product(run, &o, quant__la_at(k->v, cols, 1), quant__la_at(a->h, 1, a->ldh),
+                              n, cols, cols);
+        }
+        for (i = 0; i < n * cols; i = to) {     /* a row may end in fewer than 32                 */
+            size_t end = (i / cols + 1) * cols;
+            float most = 0;
+            to = i + 32 < end ? i + 32 : end;
+            for (j = i; j < to; j++)
+                if (quant__abs(k->w[j]) > most) most = quant__abs(k->w[j]);
+            most *= f;
+            for (j = i; j < to; j++) {
+                float x = k->w[j] < most ? k->w[j] : most;
+                k->v[j] = x > -most ? x : -most;
+            }
+        }
+        r = quant_from_f32(e, k->other, k->v, n, cols, k->importance, err);
+        if (r) return r;
+        quant__aw_decode(k->v, e, k->other, n, cols);
+        quant__aw_take(k, run, a, rows, n);
+    }
+    quant__aw_decode(k->d, e, rows, n, cols);   /* without the rounding of sums                   */
+    return QUANT_OK;
+}
+
 QUANT_API quant_result quant_awq_rows(const quant_gptq_out *out, const quant_awq *a,
                                       const float *w, size_t ldw, size_t row0, size_t row1,
                                       const float *s, void *scratch, size_t size,
@@ -9149,10 +9245,8 @@ QUANT_API quant_result quant_awq_rows(const quant_gptq_out *out, const quant_awq
         if (a->grid.bits) {
             quant__aw_integers(&k, &run, a, out, row, n);
         } else {
-            result = quant_from_f32(&e, rows, k.w, n, a->cols, k.importance, err);
+            result = quant__aw_types(&k, &run, a, &e, rows, n, err);
             if (result) return result;
-            quant_to_f32(a->grid.type, k.d, rows, n, a->cols);
-            for (i = 0; e.tensor_scale != 1 && i < n * a->cols; i++) k.d[i] *= e.tensor_scale;
         }
         if (out->values) QUANT_MEMCPY(out->values + row * a->cols, k.d, n * a->cols * sizeof *k.d);
         if (out->loss) quant__aw_loss(&k, &run, a, out->loss + row, n);

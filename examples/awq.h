@@ -4,7 +4,7 @@
 #ifndef AWQ_H
 #define AWQ_H
 
-enum { AWQ_STEPS = 20, AWQ_FINALISTS = 3, AWQ_SAMPLE = 512 };
+enum { AWQ_STEPS = 20, AWQ_SAMPLE = 256 };      /* of alpha; rows of all matrices of an input     */
 
 /* How matrix `mat` would be rounded, on the inputs of w->awq.h; 0 if it stays as it is. */
 static inline int awq_target(const lw_work *w, int mat, quant_awq *a)
@@ -89,14 +89,23 @@ static inline int awq_loss(lw_work *w, const int *mats, size_t n, const float *s
     return 0;
 }
 
-/* The best scales for matrices that share an input with w->awq.h and w->awq.seen: all candidates on
- * some rows, the best few and s = 1 on all.  1: they are in w->awq.s; 0: none is better than 1. */
+/* Tries candidate k on some rows, once; loss[k] < 0: not tried. */
+static inline int awq_try(lw_work *w, const int *mats, size_t n, size_t k, double *loss)
+{
+    awq_state *q = &w->awq;
+    if (loss[k] >= 0) return 0;
+    quant_awq_scales(q->s, k, AWQ_STEPS, q->seen, q->weighed, w->mat[mats[0]].cols);
+    return awq_loss(w, mats, n, q->s, AWQ_SAMPLE / n, &loss[k]);
+}
+
+/* The best scales for matrices that share an input with w->awq.h and w->awq.seen: every fourth
+ * alpha with and without weights on some rows, then those between, and the best one and s = 1 on
+ * all rows.  1: they are in w->awq.s; 0: none is better than 1. */
 static inline int awq_search(lw_work *w, const int *mats, size_t n, size_t heads, size_t kv)
 {
     awq_state *q = &w->awq;
-    size_t cols = w->mat[mats[0]].cols, k, f, best = 0, finalist[AWQ_FINALISTS + 1];
-    size_t total = quant_awq_candidates(AWQ_STEPS);
-    double loss[2 * AWQ_STEPS + 2], least = 0, l;
+    size_t cols = w->mat[mats[0]].cols, k, best = 0, step, from;
+    double loss[2 * AWQ_STEPS + 2], plain, least;
     memset(q->weighed, 0, cols * sizeof *q->weighed);
     for (k = 0; k < n; k++)
         quant_awq_weigh(q->weighed, w->mat[mats[k]].w, cols, w->mat[mats[k]].rows, cols,
@@ -105,29 +114,32 @@ static inline int awq_search(lw_work *w, const int *mats, size_t n, size_t heads
         quant_awq_share(q->seen, heads, kv, cols / heads);
         quant_awq_share(q->weighed, heads, kv, cols / heads);
     }
-    for (k = 0; k < total; k++) {
-        quant_awq_scales(q->s, k, AWQ_STEPS, q->seen, q->weighed, cols);
-        if (awq_loss(w, mats, n, q->s, AWQ_SAMPLE / n, &loss[k])) return -1;
+    for (k = 0; k < 2 * AWQ_STEPS + 2; k++) loss[k] = -1;
+    for (k = 0; k < 2 * AWQ_STEPS + 2; k++) {
+        if (k % (AWQ_STEPS + 1) % 4) continue;
+        if (awq_try(w, mats, n, k, loss)) return -1;
+        if (loss[k] < loss[best]) best = k;
     }
-    finalist[0] = 0;
-    for (f = 1; f <= AWQ_FINALISTS; f++) {
-        for (finalist[f] = 0, k = 1; k < total; k++)
-            if (loss[k] >= 0 && (finalist[f] == 0 || loss[k] < loss[finalist[f]])) finalist[f] = k;
-        loss[finalist[f]] = finalist[f] ? -1 : loss[0];
+    for (step = 2; step > 0; step--) {              /* alpha of best +- 2, then +- 1 of the best  */
+        size_t first = best > AWQ_STEPS ? AWQ_STEPS + 1 : 0;
+        from = best;
+        for (k = from < first + step ? from + step : from - step;
+             k <= from + step && k <= first + AWQ_STEPS; k += 2 * step) {
+            if (awq_try(w, mats, n, k, loss)) return -1;
+            if (loss[k] < loss[best]) best = k;
+        }
     }
-    for (f = 0; f <= AWQ_FINALISTS; f++) {
-        quant_awq_scales(q->s, finalist[f], AWQ_STEPS, q->seen, q->weighed, cols);
-        if (awq_loss(w, mats, n, q->s, (size_t)-1 / 2, &l)) return -1;
-        if (f == 0 || l < least) { least = l; best = finalist[f]; }
-        if (f == 0) loss[0] = l;
-    }
+    quant_awq_scales(q->s, 0, AWQ_STEPS, q->seen, q->weighed, cols);
+    if (awq_loss(w, mats, n, q->s, (size_t)-1 / 2, &plain)) return -1;
     quant_awq_scales(q->s, best, AWQ_STEPS, q->seen, q->weighed, cols);
+    if (awq_loss(w, mats, n, q->s, (size_t)-1 / 2, &least)) return -1;
+    if (least >= plain) best = 0;
     if (w->o->report)
         fprintf(w->o->report, "# scales %.*s: alpha %.2f%s, loss %.6g, without %.6g\n",
                 (int)w->mat[mats[0]].from->tensor->name.n, w->mat[mats[0]].from->tensor->name.p,
                 (double)(best % (AWQ_STEPS + 1)) / AWQ_STEPS,
                 best > AWQ_STEPS ? " and weights" : "",
-                least, loss[0]);
+                least, plain);
     for (k = 0; k < cols; k++) if (!(q->s[k] > 0)) return llama_fail(w->err, "a scale is 0");
     return best != 0;
 }
@@ -252,7 +264,7 @@ static inline int awq_round(lw_work *w, const quant_gptq_out *out, int mat, floa
     quant_awq a;
     if (!awq_target(w, mat, &a)) return llama_fail(w->err, "no encoder for a type");
     a.grid.tensor_scale = tensor_scale;
-    a.clip = mat == LW_Q || mat == LW_K ? 0 : 10;
+    a.clip = mat == LW_Q || mat == LW_K ? 0 : a.grid.bits ? 10 : 5;
     return awq_rows(w, out, &a, x->w, x->cols, x->rows, NULL);
 }
 

@@ -764,6 +764,29 @@ static inline quant_type lw_type(const lw_work *w, const llama_linear *l)
     return lw__planned(l->tensor);
 }
 
+/* Before the long work: can every matrix be rounded to its type? */
+static inline int lw_check(lw_work *w)
+{
+    size_t i, m;
+    for (i = 0; i < w->m->hp.n_layer; i++)
+        for (m = 0; m < LW_MATS; m++) {
+            llama_linear *l = llama_layer_matrix(&w->m->layers[i], m);
+            quant_grid grid = w->o->integers;
+            quant_awq a;
+            char name[96];
+            w->mat[m].from = l;
+            w->mat[m].cols = l->m.cols;
+            grid.type = lw_type(w, l);
+            if (grid.bits && l->m.cols % (grid.group ? grid.group : 1)) grid.group = 32;
+            if (w->o->methods & LW_GPTQ ? quant_gptq_size(&grid, l->m.cols) != 0
+                : awq_target(w, (int)m, &a) && quant_awq_scratch_size(&a) != 0) continue;
+            return llama_fail(w->err, "%s: rounding to %s is not supported for it",
+                              llama_printable(name, sizeof name, l->tensor->name),
+                              grid.bits ? "these integers" : quant_type_name(grid.type));
+        }
+    return 0;
+}
+
 static inline void lw__metadata(lw_work *w, quant_gguf_out *out)
 {
     const quant_gguf *g = &w->m->shards[0];
@@ -969,9 +992,11 @@ static inline int lw_run(lw_work *w, llama_model *m, llama_context *c, const lla
     c->user = w;
     w->since = llama_seconds();
     if (part) { memcpy(part, path, n); memcpy(part + n, ".part", 6); }
-    if (!part || lw_plan_init(&lw_the_plan, m, o) || lw_reserve(w))
-        llama_fail(w->err, "out of memory");
-    else r = lw_restore(w, part, asked);
+    if (!part || lw_plan_init(&lw_the_plan, m, o)) llama_fail(w->err, "out of memory");
+    else if (lw_check(w) == 0) {
+        if (lw_reserve(w)) llama_fail(w->err, "out of memory");
+        else r = lw_restore(w, part, asked);
+    }
     if (r == 0) {
         if (w->n_done) fprintf(stderr, "going on after %zu matrices\n", w->n_done);
         lw_embed(w, t);

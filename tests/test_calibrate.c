@@ -148,6 +148,140 @@ static void cli_gptq_refuses(void)
     CHECK(access(DIR "x.gguf", F_OK) != 0);
 }
 
+/* AWQ -------------------------------------------------------------------------------------------*/
+
+#define RUN_AWQ(method) "build/calibrate " method " " TINY " examples/models/story.txt " DIR
+int test_make_model(const char *arch, const char *path, const char *lost);      /* test_llama.c  */
+
+/* Both methods: nearer than plain rounding, and all that a reader wants to know of the file. */
+static void cli_awq(void)
+{
+    static const char *const methods[] = { "awq", "awq+gptq" };
+    static const double most[] = { 0.7, 0.9 };
+    static char out[4096];
+    double plain, ours;
+    size_t i;
+    REQUIRE(shell("build/quantize --pure --output-type F16 --embedding-type F16 " TINY " " DIR
+                  "plain.gguf Q4_0", out, sizeof out) == 0);
+    plain = divergence(DIR "plain.gguf");
+    for (i = 0; i < 2; i++) {
+        char line[512], file[64];
+        quant_gguf g;
+        const quant_tensor *t;
+        quant_str said;
+        snprintf(file, sizeof file, DIR "w%zu.gguf", i);
+        snprintf(line, sizeof line, "build/calibrate %s " TINY " examples/models/story.txt %s Q4_0 "
+                 "--ctx 128 --tokens 512 -t 1", methods[i], file);
+        REQUIRE(shell(line, out, sizeof out) == 0);
+        ours = divergence(file);
+        test_note("KL of Q4_0: plain %g, %s %g", plain, methods[i], ours);
+        CHECK(plain < 0.1 && ours < most[i] * plain);
+        REQUIRE(quant_gguf_open_file(&g, file, NULL, NULL) == QUANT_OK);
+        t = quant_gguf_find_tensor(&g, "blk.1.ffn_down.weight");
+        CHECK(t && t->type == QUANT_Q4_0);
+        t = quant_gguf_find_tensor(&g, "blk.1.ffn_norm.weight");
+        CHECK(t && t->type == QUANT_F32 && t->ne[0] == 256);
+        CHECK(quant_gguf_get_str(&g, "quantize.calibration.method", &said) == QUANT_OK);
+        CHECK(said.n == strlen(methods[i]) && !memcmp(said.p, methods[i], said.n));
+        quant_gguf_close(&g);
+    }
+    REQUIRE(shell(RUN_AWQ("awq") "v.gguf q4_0 --ctx 128 --tokens 512 -t 2", out, sizeof out) == 0);
+    CHECK(same_files(DIR "w0.gguf", DIR "v.gguf"));
+}
+
+/* Interrupted and begun again, with other numbers of threads: the same bytes, those of the folded
+ * norms among them, which are not in the file of what is finished. */
+static void cli_awq_resumes(void)
+{
+    static char out[4096];
+    REQUIRE(access(DIR "w1.gguf", F_OK) == 0);
+    remove(DIR "r.gguf");
+    remove(DIR "r.gguf.part");
+    REQUIRE(shell(RUN_AWQ("awq+gptq") "r.gguf Q4_0 --ctx 128 --tokens 512 -t 1 & p=$!; "
+                  "until test `wc -c < " DIR "r.gguf.part` -gt 500000; do sleep 0.02; "
+                  "kill -0 $p || exit 0; done; kill -INT $p; wait $p; test $? = 1", out, sizeof out)
+            == 0);
+    if (access(DIR "r.gguf", F_OK) == 0) {
+        test_skip("the run was over before it could be interrupted");
+        return;
+    }
+    REQUIRE(shell(RUN_AWQ("awq+gptq") "r.gguf Q4_0 --ctx 128 --tokens 512 -t 2", out, sizeof out)
+            == 0);
+    CHECK(same_files(DIR "r.gguf", DIR "w1.gguf"));
+    CHECK(access(DIR "r.gguf.part", F_OK) != 0);
+}
+
+/* Scales alone: 8-bit integers change next to nothing, so what is left is what folding does wrong.
+ * Biases (qwen2), norms of heads and after matrices (qwen3, gemma3), grouped queries (all). */
+static void cli_awq_folding(void)
+{
+    static const char *const archs[] = { "llama", "qwen2", "qwen3", "gemma3" };
+    static char out[4096];
+    size_t i;
+    for (i = 0; i < 4; i++) {
+        char line[1024], was[64], is[64], *p;
+        quant_gguf a, b;
+        size_t k, changed = 0, found = 0;
+        double kl;
+        snprintf(was, sizeof was, DIR "%s.gguf", archs[i]);
+        snprintf(is, sizeof is, DIR "%s-awq.gguf", archs[i]);
+        REQUIRE(test_make_model(archs[i], was, NULL));
+        snprintf(line, sizeof line, "build/calibrate awq %s examples/models/story.txt %s int8g32 "
+                 "--ctx 64 --tokens 128 --report " DIR "f.tsv && build/perplexity %s "
+                 "examples/models/letter.txt --ctx 64 --chunks 2 --kld %s", was, is, is, was);
+        REQUIRE(shell(line, out, sizeof out) == 0);
+        p = strstr(out, "kld_mean ");
+        kl = p ? atof(p + 9) : 99;
+        REQUIRE(quant_gguf_open_file(&a, was, NULL, NULL) == QUANT_OK);
+        REQUIRE(quant_gguf_open_file(&b, is, NULL, NULL) == QUANT_OK);
+        for (k = 0; k < a.n_tensors; k++) {         /* norms and biases, F32 in both             */
+            const quant_tensor *t = &a.tensors[k], *u = &b.tensors[k];
+            if (t->type != QUANT_F32) continue;
+            CHECK(u->type == QUANT_F32 && u->ne[0] == t->ne[0]);
+            found++;
+            changed += memcmp(quant_gguf_data(&a, t), quant_gguf_data(&b, u), t->ne[0] * 4) != 0;
+        }
+        quant_gguf_close(&a);
+        quant_gguf_close(&b);
+        test_note("%s: KL %g, %zu of %zu vectors folded", archs[i], kl, changed, found);
+        CHECK(changed >= 2);
+        CHECK(kl < 1.5e-3);
+    }
+}
+
+static int refuses(const char *command, const char *why)
+{
+    static char out[4096];
+    size_t n;
+    FILE *f;
+    if (shell(command, out, sizeof out) == 0) return 0;
+    f = fopen(DIR "err", "rb");
+    n = f ? fread(out, 1, sizeof out - 1, f) : 0;
+    out[n] = 0;
+    if (f) fclose(f);
+    test_note("%s", out);
+    return strstr(out, why) != NULL;
+}
+
+static void cli_awq_refuses(void)
+{
+    CHECK(refuses(RUN_AWQ("awq") "x.gguf Q9_9", "no such type"));
+    CHECK(refuses(RUN_AWQ("awq") "x.gguf int9g32", "no such type"));
+    CHECK(refuses(RUN_AWQ("awq") "x.gguf F16 --ctx 64 --tokens 128", "rounding to F16"));
+    CHECK(refuses(RUN_AWQ("awq+gptq") "x.gguf F32 --ctx 64 --tokens 128", "rounding to F32"));
+    CHECK(refuses(RUN_AWQ("awq") "x.gguf IQ2_XXS --ctx 64 --tokens 128", "rounding to IQ2_XXS"));
+    CHECK(refuses(RUN_AWQ("awq") "x.gguf Q4_0 --sweeps 2", "bad argument"));
+    CHECK(refuses("build/calibrate awq " TINY " " DIR "none.txt " DIR "x.gguf Q4_0", "none.txt"));
+    CHECK(refuses("build/calibrate awq " DIR "none.gguf examples/models/story.txt " DIR
+                  "x.gguf Q4_0", "none.gguf"));
+    CHECK(refuses(": > " DIR "empty.txt; build/calibrate awq " TINY " " DIR "empty.txt " DIR
+                  "x.gguf Q4_0", "shorter than one chunk"));
+    REQUIRE(test_make_model("llama", DIR "lost.gguf", "blk.1.ffn_norm.weight"));
+    CHECK(refuses("build/calibrate awq " DIR "lost.gguf examples/models/story.txt " DIR
+                  "x.gguf Q4_0", "ffn_norm"));
+    CHECK(access(DIR "x.gguf", F_OK) != 0 && access(DIR "x.gguf.part", F_OK) != 0);
+}
+
 void suite_calibrate(void);
 void suite_calibrate(void)
 {
@@ -156,4 +290,8 @@ void suite_calibrate(void)
     RUN(cli_gptq_helps);
     RUN(cli_gptq_types);
     RUN(cli_gptq_refuses);
+    RUN(cli_awq);
+    RUN(cli_awq_resumes);
+    RUN(cli_awq_folding);
+    RUN(cli_awq_refuses);
 }

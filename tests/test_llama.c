@@ -221,6 +221,16 @@ static spec plain(const char *arch)
     return s;
 }
 
+/* For other suites: a small F16 model of an architecture, perhaps without one of its tensors. */
+int test_make_model(const char *arch, const char *path, const char *lost);
+int test_make_model(const char *arch, const char *path, const char *lost)
+{
+    spec s = plain(arch);
+    s.path = path;
+    s.lost = lost;
+    return make(&s);
+}
+
 /* Tokens ----------------------------------------------------------------------------------------*/
 
 /* The tokens of a text as "1 5 17". */
