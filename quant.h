@@ -767,7 +767,8 @@ QUANT_API quant_result quant_inverse_factor(float *a, size_t n, size_t lda, floa
  *      and others, 2022), by blocks in the order of their importance;
  *   2. the scale of every group chosen among several, each tried with its own spread of errors;
  *   3. sweeps of block coordinate descent over codes and scales on the same loss.
- * GGUF types stay plain GGUF: nothing but the choice of codes and scales differs.
+ * GGUF types stay plain GGUF: nothing but the choice of codes and scales differs.  In the end each
+ * row is compared with plain rounding, which it replaces only where its loss is not larger.
  *
  *   quant_gptq_prepare(&g, &grid, h, cols, cols, &opt, buf, size, cpu, &err);      once for an H
  *   quant_gptq_rows(&out, &g, w, cols, row0, row1, scratch, size, &err);  from several threads
@@ -802,6 +803,9 @@ typedef struct quant_gptq_opt {     /* zeroed: defaults                         
     int32_t  sweeps;                /* of step 3; 0: 4; below 0: none                            */
     int32_t  trials;                /* scales tried in steps 2 and 3; 0: all; 1: only the first
                                        fit, as published GPTQ has it                           */
+    uint64_t tokens;                /* in H; 0: not known.  damp is at least cols / tokens, up to
+                                       1: about the relative error of the inverse of a matrix
+                                       that was estimated from so many samples                 */
 } quant_gptq_opt;
 
 /* Made by quant_gptq_prepare, read only afterwards, shared by threads. */
@@ -828,6 +832,8 @@ typedef struct quant_gptq_out {
     uint8_t  *zeros;                /* integers: [rows x groups]                                 */
     float    *values;               /* NULL, or [rows x cols] what was stored, as floats         */
     double   *loss;                 /* NULL, or [rows] on the H that was given                   */
+    uint8_t  *plain;                /* NULL, or [rows] 1 where plain rounding was better and is
+                                       what was stored, else 0                                 */
 } quant_gptq_out;
 
 /* Bytes of buf for quant_gptq_prepare; 0 if the grid or the shape is not supported. */
@@ -854,6 +860,11 @@ QUANT_API quant_result quant_gptq_shift(const quant_gptq *g, float *w, size_t ld
 QUANT_API size_t quant_gptq_scratch_size(const quant_gptq *g);
 
 /* Quantizes rows row0 to row1 of w [rows x ldw].  Any split into rows gives the same bytes.
+ * The loss of a row, on the H that was given and to the weights w as they are here (after
+ * quant_gptq_shift: to the shifted ones), is never above that of the same weights rounded plainly:
+ * by the type's own encoder without importance and, if it takes any, with the damped diagonal of H;
+ * integers by minimum and maximum of each group and, with search, by least error.  Rounding of
+ * floats aside, of the order of 1e-6.
  * E_MEMORY: scratch.  E_NUMERIC: a weight is not finite or too large, where: row * cols + col. */
 QUANT_API quant_result quant_gptq_rows(const quant_gptq_out *out, const quant_gptq *g,
                                        const float *w, size_t ldw, size_t row0, size_t row1,
@@ -2896,9 +2907,9 @@ QUANT__FN void quant__try_ranges(quant__trials *r, int n, int nmax, const float 
                                  const float *w, float min, float sum_w, float sum_x, int mad)
 {
     enum { T = QUANT__BATCH };
-    float sum_l[T], sum_l2[T], sum_xl[T], l[32][T];
+    float sum_l[T], sum_l2[T], sum_xl[T], l[32][T], scale[T], offset[T], error[T];
     int i, t;
-    for (t = 0; t < T; t++) sum_l[t] = sum_l2[t] = sum_xl[t] = r->error[t] = 0;
+    for (t = 0; t < T; t++) sum_l[t] = sum_l2[t] = sum_xl[t] = error[t] = 0;
     for (i = 0; i < n; i++) {
         float xi = x[i], wi = w[i], xm = xi - min;
         for (t = 0; t < T; t++) {
@@ -2912,19 +2923,21 @@ QUANT__FN void quant__try_ranges(quant__trials *r, int n, int nmax, const float 
     }
     for (t = 0; t < T; t++) {
         float det = sum_w * sum_l2[t] - sum_l[t] * sum_l[t];
-        float scale = (sum_w * sum_xl[t] - sum_x * sum_l[t]) / det;
-        float offset = (sum_l2[t] * sum_x - sum_l[t] * sum_xl[t]) / det;
-        r->scale[t] = offset > 0 ? sum_xl[t] / sum_l2[t] : scale;
-        r->offset[t] = offset > 0 ? 0 : offset;
+        float both = (sum_w * sum_xl[t] - sum_x * sum_l[t]) / det;
+        float o = (sum_l2[t] * sum_x - sum_l[t] * sum_xl[t]) / det;
+        scale[t] = o > 0 ? sum_xl[t] / sum_l2[t] : both;
+        offset[t] = o > 0 ? 0 : o;
         r->det[t] = det;
     }
-    for (i = 0; i < n; i++) {
-        float xi = x[i], wi = w[i];
-        for (t = 0; t < T; t++) {
-            float diff = r->scale[t] * l[i][t] + r->offset[t] - xi;
-            r->error[t] += wi * (mad ? quant__abs(diff) : diff * diff);
-        }
+    for (i = 0; i < n; i++) {                   /* no branch inside: compilers make vectors of it */
+        float xi = x[i], wi = w[i], diff[T];
+        for (t = 0; t < T; t++) diff[t] = scale[t] * l[i][t] + offset[t] - xi;
+        if (mad) for (t = 0; t < T; t++) error[t] += wi * quant__abs(diff[t]);
+        else for (t = 0; t < T; t++) error[t] += wi * (diff[t] * diff[t]);
     }
+    QUANT_MEMCPY(r->scale, scale, sizeof scale);
+    QUANT_MEMCPY(r->offset, offset, sizeof offset);
+    QUANT_MEMCPY(r->error, error, sizeof error);
 }
 
 QUANT__FN float quant__search_range(int n, int nmax, const float *x, const float *w, uint8_t *L,
@@ -7430,11 +7443,15 @@ QUANT_API quant_result quant_inverse_factor(float *a, size_t n, size_t lda, floa
 /* >>gptq-impl -----------------------------------------------------------------------------------
  * Panels of 64 rows ("lanes"): what depends on neighbours in a row is written for all lanes at
  * once, arrays are [position][lane].  A lane never sees another one, so that any split into rows
- * gives the same bytes.  Products of panels with H or U keep rows: [lane][column]. */
+ * gives the same bytes.  Products of panels with H or U keep rows: [lane][column]; four panels go
+ * side by side, for one reading of H serves all. */
 enum {
     QUANT__LANES = 64,
+    QUANT__PANELS = 4,
+    QUANT__GQ_ROWS = QUANT__PANELS * QUANT__LANES,
     QUANT__CHUNK = 256,             /* columns after which the others are brought up to date      */
-    QUANT__RUN   = 128              /* most columns with one scale that are tried together        */
+    QUANT__RUN   = 128,             /* most columns with one scale that are tried together        */
+    QUANT__SETS  = 3                /* roundings of a panel that are compared in the end          */
 };
 enum {                              /* how scales are stored                                     */
     QUANT__S_HALF,                  /* half float                                                */
@@ -7668,7 +7685,11 @@ QUANT_API quant_result quant_gptq_prepare(quant_gptq *g, const quant_grid *grid,
         return quant__fail_size(err, QUANT_E_MEMORY, 0, QUANT__TEXT("the buffer is too small"),
                                 c.used, size);
     if ((r = quant__gq_check(g, h, &mean, err)) != QUANT_OK) return r;
-    for (g->damp = g->opt.damp;; g->damp *= 2, g->raised++) {
+    g->damp = g->opt.damp;
+    if (g->opt.tokens && g->opt.tokens < cols) g->damp = 1;
+    else if (g->opt.tokens && g->damp < (float)((double)cols / (double)g->opt.tokens))
+        g->damp = (float)((double)cols / (double)g->opt.tokens);
+    for (;; g->damp *= 2, g->raised++) {
         if (g->damp > 1 && g->raised)
             return quant__fail(err, QUANT_E_NUMERIC, 0,
                                QUANT__TEXT("the Hessian cannot be factored with any damping"));
@@ -7701,57 +7722,78 @@ typedef struct quant__panel {
     quant__gq_grid q;
     size_t   cols, n;               /* n: lanes in use                                           */
     int      by_order;              /* integers in act-order: sub-blocks are made of positions    */
+    size_t   rows;                  /* of all panels in use                                      */
     float   *target;                /* [lane][col] what is to be rounded                         */
-    float   *work;                  /* [lane][position]; in sweeps [lane][col] value - target    */
-    float   *grad;                  /* [lane][col] work H                                        */
+    float   *work;                  /* [lane][position]; in sweeps [lane][col] target - value    */
+    float   *grad;                  /* [lane][col] - work H                                      */
     float   *level;                 /* [col][lane]                                               */
     int32_t *sc, *mn;               /* [sub][lane]                                               */
     int32_t *d, *dmin;              /* [block][lane] half floats                                 */
     float   *t, *trial, *keep;      /* [RUN][lane]                                               */
     float   *s, *m;                 /* [sub][lane] scale and offset as floats                    */
     float   *err;                   /* [lane][CHUNK]                                             */
-    float   *quad;                  /* [3][lane][CHUNK]                                          */
+    float   *quad;                  /* [SETS][lanes of all panels][CHUNK]                        */
+    double  *loss;                  /* the same [SETS][lane]                                     */
     float   *variance;              /* [lane] mean square of the row                             */
     void    *linalg;
     quant__la_run run;
     quant_cpu cpu;
 } quant__panel;
 
-QUANT__FN void quant__gq_panel(quant__carve *c, quant__panel *p, const quant_gptq *g)
+/* All panels of a thread.  In target, work, grad, level and err each panel follows the one before;
+ * work, grad and level of all are one array. */
+QUANT__FN void quant__gq_panels(quant__carve *c, quant__panel *p, const quant_gptq *g)
 {
-    uint64_t L = QUANT__LANES, cols = g->cols, subs;
+    uint64_t L = QUANT__GQ_ROWS, cols = g->cols, subs;
+    int k;
     p->g = g;
     p->cols = g->cols;
     quant__gq_get_grid(&p->q, &g->grid, g->cols);
     p->by_order = g->grid.bits && g->opt.order == QUANT_GPTQ_ACT;
     subs = cols / (uint64_t)p->q.len;
     p->target = (float *)quant__take(c, L * cols, sizeof(float));
-    p->work = (float *)quant__take(c, L * cols, sizeof(float));
-    p->grad = (float *)quant__take(c, L * cols, sizeof(float));
-    p->level = (float *)quant__take(c, L * cols, sizeof(float));
+    p->work = (float *)quant__take(c, QUANT__SETS * L * cols, sizeof(float));
     p->sc = (int32_t *)quant__take(c, L * subs, sizeof(int32_t));
     p->mn = (int32_t *)quant__take(c, L * subs, sizeof(int32_t));
     p->d = (int32_t *)quant__take(c, L * subs, sizeof(int32_t));
     p->dmin = (int32_t *)quant__take(c, L * subs, sizeof(int32_t));
     p->s = (float *)quant__take(c, L * subs, sizeof(float));
     p->m = (float *)quant__take(c, L * subs, sizeof(float));
-    p->t = (float *)quant__take(c, L * QUANT__RUN, sizeof(float));
-    p->trial = (float *)quant__take(c, L * QUANT__RUN, sizeof(float));
-    p->keep = (float *)quant__take(c, L * QUANT__RUN, sizeof(float));
+    p->t = (float *)quant__take(c, QUANT__LANES * QUANT__RUN, sizeof(float));
+    p->trial = (float *)quant__take(c, QUANT__LANES * QUANT__RUN, sizeof(float));
+    p->keep = (float *)quant__take(c, QUANT__LANES * QUANT__RUN, sizeof(float));
     p->err = (float *)quant__take(c, L * QUANT__CHUNK, sizeof(float));
-    p->quad = (float *)quant__take(c, 3 * L * QUANT__CHUNK, sizeof(float));
+    p->quad = (float *)quant__take(c, QUANT__SETS * L * QUANT__CHUNK, sizeof(float));
+    p->loss = (double *)quant__take(c, QUANT__SETS * L, sizeof(double));
     p->variance = (float *)quant__take(c, L, sizeof(float));
     p->linalg = quant__take(c, quant_linalg_scratch_size(), 1);
     if (!c->base) return;
+    p->grad = p->work + L * cols;
+    p->level = p->grad + L * cols;
     p->run = quant__la_begin(g->cpu, p->linalg);
     p->cpu = g->cpu & quant_cpu_detect();
+    for (k = 1; k < QUANT__PANELS; k++) {
+        p[k] = p[k - 1];
+        p[k].target += QUANT__LANES * cols;
+        p[k].work += QUANT__LANES * cols;
+        p[k].grad += QUANT__LANES * cols;
+        p[k].level += QUANT__LANES * cols;
+        p[k].sc += QUANT__LANES * subs;
+        p[k].mn += QUANT__LANES * subs;
+        p[k].d += QUANT__LANES * subs;
+        p[k].dmin += QUANT__LANES * subs;
+        p[k].s += QUANT__LANES * subs;
+        p[k].m += QUANT__LANES * subs;
+        p[k].err += QUANT__LANES * QUANT__CHUNK;
+        p[k].variance += QUANT__LANES;
+    }
 }
 
 QUANT_API size_t quant_gptq_scratch_size(const quant_gptq *g)
 {
     quant__carve c = { NULL, 0, 0 };
-    quant__panel p;
-    quant__gq_panel(&c, &p, g);
+    quant__panel p[QUANT__PANELS];
+    quant__gq_panels(&c, p, g);
     return c.overflow ? 0 : c.used;
 }
 
@@ -7760,6 +7802,13 @@ QUANT__FN void quant__gq_less(const quant__panel *p, float *c, size_t ldc, const
                               size_t lda, const float *b, size_t ldb, size_t n, size_t k)
 {
     quant__la_subtract(&p->run, c, ldc, a, lda, b, ldb, QUANT__LANES, n, k);
+}
+
+/* The same for all panels; p is the first one. */
+QUANT__FN void quant__gq_less_all(const quant__panel *p, float *c, size_t ldc, const float *a,
+                                  size_t lda, const float *b, size_t ldb, size_t n, size_t k)
+{
+    quant__la_subtract(&p->run, c, ldc, a, lda, b, ldb, p->rows, n, k);
 }
 
 /* Scale *s and offset *m (value = s level - m) of stored numbers. */
@@ -8006,11 +8055,11 @@ QUANT__FN void quant__gq_unpack(const quant__panel *p, const uint8_t *b, size_t 
 
 /* Integers: scale and zero of n values x [stride]; w: their importance. */
 QUANT__FN void quant__gq_fit_integers(const quant__panel *p, int32_t *sc, int32_t *zero,
-                                      const float *x, const float *w, size_t n)
+                                      const float *x, const float *w, size_t n, int search)
 {
     float lo = 0, hi = 0, top = (float)p->q.hi, best = 0;
     size_t i;
-    int step, steps = p->g->grid.search ? 40 : 1, sym = p->g->grid.symmetric != 0;
+    int step, steps = search ? 40 : 1, sym = p->g->grid.symmetric != 0;
     for (i = 0; i < n; i++) {
         lo = x[i] < lo ? x[i] : lo;
         hi = x[i] > hi ? x[i] : hi;
@@ -8050,7 +8099,8 @@ QUANT__FN void quant__gq_fit(const quant__panel *p, const float *x, const float 
     size_t n = (size_t)(p->q.len * p->q.n_sub);
     if (p->q.kind == QUANT__S_ZERO) {
         quant__gq_fit_integers(p, p->sc + block * QUANT__LANES + lane,
-                               p->mn + block * QUANT__LANES + lane, x, importance, n);
+                               p->mn + block * QUANT__LANES + lane, x, importance, n,
+                               p->g->grid.search != 0);
         return;
     }
     params.row_variance = p->variance[lane];
@@ -8196,37 +8246,54 @@ QUANT__FN void quant__gq_columns(const quant__panel *p, size_t at, size_t n, siz
                        g->factor + at * p->cols + at + n, p->cols, chunk_end - at - n, n);
 }
 
-QUANT__GQ_APART void quant__gq_first(const quant__panel *p)
+/* Are scales fitted before any column is rounded?  Where a block's own columns cannot choose them
+ * when their turn comes. */
+QUANT__FN int quant__gq_early(const quant__panel *p)
+{
+    return p->q.len * p->q.n_sub > QUANT__CHUNK
+        || (p->g->opt.order == QUANT_GPTQ_ACT && !p->by_order);
+}
+
+/* One panel, positions chunk to end. */
+QUANT__GQ_APART void quant__gq_first_chunk(const quant__panel *p, size_t chunk, size_t end)
 {
     const quant_gptq *g = p->g;
-    size_t len = (size_t)p->q.len, block = len * (size_t)p->q.n_sub, at, n, i, chunk, end, lane;
+    size_t len = (size_t)p->q.len, block = len * (size_t)p->q.n_sub, at, n, i;
     uint32_t sub[QUANT__RUN];
-    /* scales that a block's own columns cannot choose when their turn comes                      */
-    int early = block > QUANT__CHUNK || (g->opt.order == QUANT_GPTQ_ACT && !p->by_order);
-    for (lane = 0; lane < QUANT__LANES; lane++)
+    int early = quant__gq_early(p);
+    for (at = chunk; at < end; at += n) {
+        size_t one = p->by_order ? at / len : g->order[at] / len;
+        n = len < QUANT__RUN ? len : QUANT__RUN;
+        if (n > end - at) n = end - at;
+        if (!early && at % block == 0) quant__gq_fit_at(p, at);
+        for (i = 0; i < n && early; i++) sub[i] = (uint32_t)(g->order[at + i] / len);
+        quant__gq_columns(p, at, n, chunk, end, early ? sub : NULL, one, !early && n == len);
+    }
+}
+
+/* All panels, all columns. */
+QUANT__FN void quant__gq_first(const quant__panel *p)
+{
+    const quant_gptq *g = p->g;
+    size_t i, chunk, end, row, k, panels = p->rows / QUANT__LANES;
+    for (row = 0; row < p->rows; row++)
         for (i = 0; i < p->cols; i++)
-            p->work[lane * p->cols + i] = p->target[lane * p->cols + g->order[i]];
-    if (early) quant__gq_fit_all(p);
+            p->work[row * p->cols + i] = p->target[row * p->cols + g->order[i]];
+    for (k = 0; k < panels && quant__gq_early(p); k++) quant__gq_fit_all(&p[k]);
     for (chunk = 0; chunk < p->cols; chunk = end) {
         end = p->cols - chunk < QUANT__CHUNK ? p->cols : chunk + QUANT__CHUNK;
-        for (at = chunk; at < end; at += n) {
-            size_t one = p->by_order ? at / len : g->order[at] / len;
-            n = len < QUANT__RUN ? len : QUANT__RUN;
-            if (n > end - at) n = end - at;
-            if (!early && at % block == 0) quant__gq_fit_at(p, at);
-            for (i = 0; i < n && early; i++) sub[i] = (uint32_t)(g->order[at + i] / len);
-            quant__gq_columns(p, at, n, chunk, end, early ? sub : NULL, one, !early && n == len);
-        }
+        for (k = 0; k < panels; k++) quant__gq_first_chunk(&p[k], chunk, end);
         if (end < p->cols)
-            quant__gq_less(p, p->work + end, p->cols, p->err, QUANT__CHUNK,
-                           g->factor + chunk * p->cols + end, p->cols, p->cols - end, end - chunk);
+            quant__gq_less_all(p, p->work + end, p->cols, p->err, QUANT__CHUNK,
+                                g->factor + chunk * p->cols + end, p->cols, p->cols - end,
+                                end - chunk);
     }
 }
 
 /* Sweeps ----------------------------------------------------------------------------------------*/
 
-/* work = target - value, grad = (value - target) H. */
-QUANT__FN void quant__gq_gradient(const quant__panel *p)
+/* work = target - value. */
+QUANT__FN void quant__gq_difference(const quant__panel *p)
 {
     size_t lane, i, len = (size_t)p->q.len;
     const uint32_t *order = p->g->order;
@@ -8237,8 +8304,6 @@ QUANT__FN void quant__gq_gradient(const quant__panel *p)
             p->work[lane * p->cols + col] = p->target[lane * p->cols + col] - v;
         }
     }
-    QUANT_MEMSET(p->grad, 0, QUANT__LANES * p->cols * sizeof *p->grad);
-    quant__gq_less(p, p->grad, p->cols, p->work, p->cols, p->g->h, p->g->ldh, p->cols, p->cols);
 }
 
 /* Moves single levels of columns first .. first + n while that lowers the loss; grad [n][lane] of
@@ -8534,32 +8599,47 @@ QUANT__GQ_APART void quant__gq_refit(const quant__panel *p, size_t block, size_t
     quant__gq_scales(p, block * (size_t)p->q.n_sub, (size_t)p->q.n_sub);
 }
 
-/* One sweep over all sub-blocks.  Gradients are kept up to date inside the chunk at once, in the
- * other columns after it.  err: minus the change of values. */
-QUANT__FN void quant__gq_sweep(const quant__panel *p, int round)
+/* Sub-blocks of one panel in columns chunk to end.  err: minus the change of values. */
+QUANT__GQ_APART void quant__gq_sweep_chunk(const quant__panel *p, int round, size_t chunk,
+                                           size_t end)
 {
     const quant_gptq *g = p->g;
-    size_t len = (size_t)p->q.len, block = len * (size_t)p->q.n_sub, at, chunk, end, r, i;
-    for (chunk = 0; chunk < p->cols; chunk = end) {
-        end = p->cols - chunk < QUANT__CHUNK ? p->cols : chunk + QUANT__CHUNK;
-        for (at = chunk; at < end; at += len) {
-            quant__gq_sub(p, at / len, round, chunk);
-            quant__gq_less(p, p->grad + chunk, p->cols, p->err + (at - chunk), QUANT__CHUNK,
-                           g->h + at * g->ldh + chunk, g->ldh, end - chunk, len);
-            if ((p->q.kind == QUANT__S_STEP || p->q.kind == QUANT__S_STEP_MIN)
-                && (at + len) % block == 0)
-                quant__gq_refit(p, at / block, chunk);
-        }
-        if (chunk > 0)
-            quant__gq_less(p, p->grad, p->cols, p->err, QUANT__CHUNK, g->h + chunk * g->ldh,
-                           g->ldh, chunk, end - chunk);
-        if (end < p->cols)
-            quant__gq_less(p, p->grad + end, p->cols, p->err, QUANT__CHUNK,
-                           g->h + chunk * g->ldh + end, g->ldh, p->cols - end, end - chunk);
-        for (r = 0; r < QUANT__LANES; r++)
-            for (i = chunk; i < end; i++)
-                p->work[r * p->cols + i] += p->err[r * QUANT__CHUNK + i - chunk];
+    size_t len = (size_t)p->q.len, block = len * (size_t)p->q.n_sub, at, r, i;
+    for (at = chunk; at < end; at += len) {
+        quant__gq_sub(p, at / len, round, chunk);
+        quant__gq_less(p, p->grad + chunk, p->cols, p->err + (at - chunk), QUANT__CHUNK,
+                       g->h + at * g->ldh + chunk, g->ldh, end - chunk, len);
+        if ((p->q.kind == QUANT__S_STEP || p->q.kind == QUANT__S_STEP_MIN)
+            && (at + len) % block == 0)
+            quant__gq_refit(p, at / block, chunk);
     }
+    for (r = 0; r < QUANT__LANES; r++)
+        for (i = chunk; i < end; i++)
+            p->work[r * p->cols + i] += p->err[r * QUANT__CHUNK + i - chunk];
+}
+
+/* Sweeps over all sub-blocks of all panels.  Gradients are kept up to date inside the chunk at
+ * once, in the other columns after it, as long as they are needed. */
+QUANT__FN void quant__gq_sweeps(const quant__panel *p, int sweeps)
+{
+    const quant_gptq *g = p->g;
+    size_t cols = p->cols, chunk, end, k;
+    int round;
+    QUANT_MEMSET(p->grad, 0, p->rows * cols * sizeof *p->grad);
+    quant__gq_less_all(p, p->grad, cols, p->work, cols, g->h, g->ldh, cols, cols);
+    for (round = 1; round <= sweeps; round++)
+        for (chunk = 0; chunk < cols; chunk = end) {
+            const float *h = g->h + chunk * g->ldh;
+            end = cols - chunk < QUANT__CHUNK ? cols : chunk + QUANT__CHUNK;
+            for (k = 0; k < p->rows / QUANT__LANES; k++)
+                quant__gq_sweep_chunk(&p[k], round, chunk, end);
+            if (chunk > 0 && round < sweeps)
+                quant__gq_less_all(p, p->grad, cols, p->err, QUANT__CHUNK, h, g->ldh, chunk,
+                                    end - chunk);
+            if (end < cols)
+                quant__gq_less_all(p, p->grad + end, cols, p->err, QUANT__CHUNK, h + end, g->ldh,
+                                    cols - end, end - chunk);
+        }
 }
 
 /* Storing ---------------------------------------------------------------------------------------*/
@@ -8725,17 +8805,149 @@ QUANT__FN void quant__gq_store(const quant__panel *p, const quant_gptq_out *out,
     }
 }
 
-/* Losses of the lanes without the damping. */
-QUANT__FN void quant__gq_loss(const quant__panel *p, double *loss)
+/* Against plain rounding ------------------------------------------------------------------------*/
+
+/* A group of integers of a lane in the order of its scale: v [cols] becomes what they stand for. */
+QUANT__FN void quant__gq_plain_group(const quant__panel *p, int how, size_t lane, size_t b,
+                                     float *v, const quant_gptq_out *out, size_t row)
 {
-    size_t lane, i;
-    for (lane = 0; lane < p->n; lane++) {
-        const float *w = p->work + lane * p->cols, *g = p->grad + lane * p->cols;
-        double s = 0;
-        for (i = 0; i < p->cols; i++)
-            s -= (double)w[i] * ((double)g[i] + (double)p->g->added * (double)w[i]);
-        loss[lane] = s > 0 ? s : 0;
+    const float *x = p->target + lane * p->cols, *w = p->g->importance;
+    const size_t n = (size_t)p->q.len, at = b * QUANT__LANES + lane;
+    const uint32_t *order = p->by_order && n < p->cols ? p->g->order + b * n : NULL;
+    float xs[QUANT__RUN], ws[QUANT__RUN], s, m;
+    size_t i;
+    for (i = 0; order && i < n; i++) {
+        xs[i] = x[order[i]];
+        ws[i] = w[order[i]];
     }
+    quant__gq_fit_integers(p, p->sc + at, p->mn + at, order ? xs : x + b * n,
+                           order ? ws : w + b * n, n, how);
+    quant__gq_scale(p, p->sc[at], p->mn[at], 0, 0, &s, &m);
+    for (i = 0; i < n; i++) {
+        size_t col = order ? order[i] : b * n + i;
+        int32_t code = quant__nearest(quant__gq_within(x[col] / s)) + p->mn[at];
+        code = quant__clamp(code, 0, p->q.hi);
+        v[col] = s * (float)code - m;
+        if (out && out->codes) out->codes[row * p->cols + col] = (uint8_t)code;
+    }
+    if (out && out->scales) out->scales[row * (p->cols / n) + b] = (uint16_t)p->sc[at];
+    if (out && out->zeros) out->zeros[row * (p->cols / n) + b] = (uint8_t)p->mn[at];
+}
+
+/* A lane rounded plainly: v [cols] becomes what it stands for; stored as `row` unless out is NULL.
+ * how: 0 without importance or search, 1 with.  Returns 0 if it cannot be encoded. */
+QUANT__FN int quant__gq_plain(const quant__panel *p, int how, size_t lane, float *v,
+                              const quant_gptq_out *out, size_t row)
+{
+    const quant_grid *grid = &p->g->grid;
+    const float *x = p->target + lane * p->cols;
+    size_t len = (size_t)(p->q.len * p->q.n_sub), blocks = p->cols / len, size, i, b;
+    uint8_t bytes[QUANT__K * 2];
+    quant__params params;
+    if (grid->bits) {
+        for (b = 0; b < blocks; b++) quant__gq_plain_group(p, how, lane, b, v, out, row);
+    } else {
+        size = quant__types[grid->type].block_size;
+        params.row_variance = p->variance[lane];
+        params.tensor_scale = grid->tensor_scale;
+        for (b = 0; b < blocks; b++) {
+            quant__get_encoder(grid->type)(bytes, x + b * len,
+                                           how ? p->g->importance + b * len : NULL, &params);
+            if (quant__bad_block(grid->type, bytes)) return 0;
+            quant_to_f32(grid->type, v + b * len, bytes, 1, len);
+            if (out && out->rows)
+                QUANT_MEMCPY((uint8_t *)out->rows + (row * blocks + b) * size, bytes, size);
+        }
+        for (i = 0; grid->tensor_scale != 1 && i < p->cols; i++) v[i] *= grid->tensor_scale;
+    }
+    if (out && out->values) QUANT_MEMCPY(out->values + row * p->cols, v, p->cols * sizeof *v);
+    return 1;
+}
+
+/* p->loss [n] = d H d^T, H without the damping, for d [n][cols] at p->work: twice the products with
+ * the lower triangle, less the diagonal.  A multiple of 48 columns at a time fits the products. */
+QUANT__FN void quant__gq_square(const quant__panel *p, size_t n)
+{
+    enum { WIDTH = QUANT__CHUNK / QUANT__LA_C * QUANT__LA_C };
+    const float *d = p->work, *h = p->g->h;
+    size_t cols = p->cols, ldh = p->g->ldh, at, width, next, r, i;
+    quant__la_out o;
+    for (r = 0; r < n; r++) p->loss[r] = 0;
+    o.c = p->quad;
+    o.ld = WIDTH;
+    o.low = QUANT__LA_ALL;
+    for (at = 0; at < cols; at = next) {
+        width = cols - at < WIDTH ? cols - at : WIDTH;
+        next = at + width;
+        o.op = QUANT__LA_SET;
+        o.tri = 1;
+        quant__la_product(&p->run, &o, quant__la_at(d + at, cols, 1),
+                          quant__la_at(h + at * ldh + at, 1, ldh), n, width, width);
+        o.op = QUANT__LA_ADD;
+        o.tri = 0;
+        if (next < cols)
+            quant__la_product(&p->run, &o, quant__la_at(d + next, cols, 1),
+                              quant__la_at(h + next * ldh + at, 1, ldh), n, width, cols - next);
+        for (r = 0; r < n; r++) {
+            double s = 0;
+            for (i = 0; i < width; i++) {
+                double v = (double)d[r * cols + at + i], t = (double)p->quad[r * WIDTH + i];
+                double hii = (double)h[(at + i) * ldh + at + i] + (double)p->g->added;
+                s += v * (2 * t - hii * v);
+            }
+            p->loss[r] += s;
+        }
+    }
+    for (r = 0; r < n; r++) p->loss[r] = p->loss[r] > 0 ? p->loss[r] : 0;
+}
+
+/* Replaces the rows, stored as row0 and on, for which plain rounding has a smaller loss.  level is
+ * free now; the differences of the plain roundings go to grad and level. */
+QUANT__FN void quant__gq_compare(const quant__panel *p, const quant_gptq_out *out, size_t row0,
+                               size_t n)
+{
+    const size_t cols = p->cols;
+    size_t r, i, set, best, sets;
+    if (p->g->grid.bits) sets = p->g->grid.search ? 3 : 2;
+    else sets = quant__types[p->g->grid.type].flags & QUANT_TF_IMPORTANCE ? 3 : 2;
+    for (set = 1; set < sets; set++)
+        for (r = 0; r < p->rows; r++) {
+            float *d = p->work + (set * p->rows + r) * cols;
+            const float *x = p->target + r * cols;
+            int ok = quant__gq_plain(&p[r / QUANT__LANES], set == 2, r % QUANT__LANES, d, NULL, 0);
+            for (i = 0; i < cols; i++) d[i] = ok ? d[i] - x[i] : 0;
+            if (!ok) QUANT_MEMCPY(d, p->work + r * cols, cols * sizeof *d);    /* a tie          */
+        }
+    quant__gq_square(p, sets * p->rows);
+    for (r = 0; r < n; r++) {
+        for (best = 0, set = 1; set < sets; set++)
+            if (p->loss[set * p->rows + r] < p->loss[best * p->rows + r]) best = set;
+        if (best)
+            quant__gq_plain(&p[r / QUANT__LANES], best == 2, r % QUANT__LANES, p->grad, out,
+                            row0 + r);
+        if (out->loss) out->loss[row0 + r] = p->loss[best * p->rows + r];
+        if (out->plain) out->plain[row0 + r] = best != 0;
+    }
+}
+
+/* n <= ROWS rows from row0 on to the panels; the index of a weight that is no good, n * cols if all
+ * are. */
+QUANT__FN size_t quant__gq_load(quant__panel *p, const float *w, size_t ldw, size_t n)
+{
+    size_t r, cols = p->cols;
+    for (r = 0; r < QUANT__PANELS; r++) {
+        size_t first = r * QUANT__LANES, left = n > first ? n - first : 0;
+        p[r].n = left < QUANT__LANES ? left : QUANT__LANES;
+        p[r].rows = (n + QUANT__LANES - 1) / QUANT__LANES * QUANT__LANES;
+    }
+    for (r = 0; r < n; r++) {
+        const float *x = w + r * ldw;
+        size_t bad = quant__first_bad(x, cols, 65504.f);
+        if (bad < cols) return r * cols + bad;
+        QUANT_MEMCPY(p->target + r * cols, x, cols * sizeof *x);
+        p->variance[r] = quant__sum_squares(x, cols) / (float)cols;
+    }
+    return n * cols;
 }
 
 QUANT_API quant_result quant_gptq_rows(const quant_gptq_out *out, const quant_gptq *g,
@@ -8743,33 +8955,28 @@ QUANT_API quant_result quant_gptq_rows(const quant_gptq_out *out, const quant_gp
                                        void *scratch, size_t size, quant_error *err)
 {
     quant__carve c = { NULL, 0, 0 };
-    quant__panel p;
-    size_t row, lane;
-    int round;
+    quant__panel p[QUANT__PANELS];
+    size_t row, n, bad, k;
     c.base = (uint8_t *)scratch;
-    quant__gq_panel(&c, &p, g);
+    quant__gq_panels(&c, p, g);
     if (c.overflow || size < c.used)
         return quant__fail_size(err, QUANT_E_MEMORY, 0, QUANT__TEXT("the scratch is too small"),
                                 c.used, size);
-    for (row = row0; row < row1; row += QUANT__LANES) {
-        p.n = row1 - row < QUANT__LANES ? row1 - row : QUANT__LANES;
+    for (row = row0; row < row1; row += n) {
+        n = row1 - row < QUANT__GQ_ROWS ? row1 - row : QUANT__GQ_ROWS;
         /* lanes that are not in use must be numbers, too                                         */
-        QUANT_MEMSET(scratch, 0, (size_t)((uint8_t *)p.linalg - (uint8_t *)scratch));
-        for (lane = 0; lane < p.n; lane++) {
-            const float *x = w + (row + lane) * ldw;
-            size_t bad = quant__first_bad(x, g->cols, 65504.f);
-            if (bad < g->cols)
-                return quant__fail(err, QUANT_E_NUMERIC, (uint64_t)(row + lane) * g->cols + bad,
-                                   QUANT__TEXT("a weight is not finite or too large"));
-            QUANT_MEMCPY(p.target + lane * g->cols, x, g->cols * sizeof *x);
-            p.variance[lane] = quant__sum_squares(x, g->cols) / (float)g->cols;
-        }
-        quant__gq_first(&p);
-        quant__gq_gradient(&p);
-        for (round = 1; round <= g->opt.sweeps && !p.by_order && p.q.len <= QUANT__RUN; round++)
-            quant__gq_sweep(&p, round);
-        quant__gq_store(&p, out, row);
-        if (out->loss) quant__gq_loss(&p, out->loss + row);
+        QUANT_MEMSET(scratch, 0, (size_t)((uint8_t *)p->linalg - (uint8_t *)scratch));
+        bad = quant__gq_load(p, w + row * ldw, ldw, n);
+        if (bad < n * g->cols)
+            return quant__fail(err, QUANT_E_NUMERIC, (uint64_t)row * g->cols + bad,
+                               QUANT__TEXT("a weight is not finite or too large"));
+        quant__gq_first(p);
+        for (k = 0; k < p->rows / QUANT__LANES; k++) quant__gq_difference(&p[k]);
+        if (g->opt.sweeps > 0 && !p->by_order && p->q.len <= QUANT__RUN)
+            quant__gq_sweeps(p, g->opt.sweeps);
+        for (k = 0; k < QUANT__PANELS; k++)
+            quant__gq_store(&p[k], out, row + k * QUANT__LANES);
+        quant__gq_compare(p, out, row, n);
     }
     return QUANT_OK;
 }
@@ -8780,7 +8987,7 @@ QUANT_API quant_result quant_gptq_shift(const quant_gptq *g, float *w, size_t ld
                                         void *scratch, size_t size, quant_error *err)
 {
     quant__carve c = { NULL, 0, 0 };
-    quant__panel p;
+    quant__panel p[QUANT__PANELS];
     quant__la_out o;
     size_t row, lane, i, cols = g->cols;
     o.ld = cols;
@@ -8788,25 +8995,25 @@ QUANT_API quant_result quant_gptq_shift(const quant_gptq *g, float *w, size_t ld
     o.op = QUANT__LA_SUB;
     o.tri = 0;
     c.base = (uint8_t *)scratch;
-    quant__gq_panel(&c, &p, g);
+    quant__gq_panels(&c, p, g);
     if (c.overflow || size < c.used)
         return quant__fail_size(err, QUANT_E_MEMORY, 0, QUANT__TEXT("the scratch is too small"),
                                 c.used, size);
-    for (row = row0; row < row1; row += QUANT__LANES) {
-        size_t n = row1 - row < QUANT__LANES ? row1 - row : QUANT__LANES;
+    for (row = row0; row < row1; row += QUANT__GQ_ROWS) {
+        size_t n = row1 - row < QUANT__GQ_ROWS ? row1 - row : QUANT__GQ_ROWS;
         for (lane = 0; lane < n; lane++) {
-            float *x = p.target + lane * cols;
+            float *x = p->target + lane * cols;
             for (i = 0; i < cols; i++) x[i] = e[(row + lane) * lde + g->order[i]];
         }
-        o.c = p.work;                           /* work = - x U^T, grad = x U^T U                */
-        QUANT_MEMSET(p.work, 0, QUANT__LANES * cols * sizeof *p.work);
-        QUANT_MEMSET(p.grad, 0, QUANT__LANES * cols * sizeof *p.grad);
-        quant__la_product(&p.run, &o, quant__la_at(p.target, cols, 1),
+        o.c = p->work;                           /* work = - x U^T, grad = x U^T U                */
+        QUANT_MEMSET(p->work, 0, QUANT__GQ_ROWS * cols * sizeof *p->work);
+        QUANT_MEMSET(p->grad, 0, QUANT__GQ_ROWS * cols * sizeof *p->grad);
+        quant__la_product(&p->run, &o, quant__la_at(p->target, cols, 1),
                           quant__la_at(g->factor, cols, 1), n, cols, cols);
-        quant__la_subtract(&p.run, p.grad, cols, p.work, cols, g->factor, cols, n, cols, cols);
+        quant__la_subtract(&p->run, p->grad, cols, p->work, cols, g->factor, cols, n, cols, cols);
         for (lane = 0; lane < n; lane++)
             for (i = 0; i < cols; i++)
-                w[(row + lane) * ldw + g->order[i]] += scale * p.grad[lane * cols + i];
+                w[(row + lane) * ldw + g->order[i]] += scale * p->grad[lane * cols + i];
     }
     return QUANT_OK;
 }
@@ -10525,7 +10732,7 @@ QUANT__LANE int32x4_t QUANT__N(token)(const int32x4_t acc[2], int which)
 /* As below, for decoded and interleaved stripes. */
 #define QUANT__TWO(k, n, ...) \
     if (2 * k < (n)) { const int i = 2 * k, l = i + 1 < (n) ? i + 1 : i; __VA_ARGS__ }
-#define QUANT__PAIRWISE(n, ...) QUANT__TWO(0, n, __VA_ARGS__) QUANT__TWO(1, n, __VA_ARGS__)
+#define QUANT__GQ_ROWSWISE(n, ...) QUANT__TWO(0, n, __VA_ARGS__) QUANT__TWO(1, n, __VA_ARGS__)
 QUANT__LANE void QUANT__N(stripe)(float32x4_t *fa, float32x4_t *fb, const quant__p16 *p, int halves,
                                   int mins, int most, int shift, int packed, int two,
                                   const QUANT__N(place) *a, const QUANT__N(place) *b,
@@ -10541,7 +10748,7 @@ QUANT__LANE void QUANT__N(stripe)(float32x4_t *fa, float32x4_t *fb, const quant_
 #define QUANT__BOTH(f) vzip1q_s32(vdupq_n_s32(x[i]->f), vdupq_n_s32(x[l]->f))
 #define QUANT__START(f) (mins ? vdupq_n_s32(0) : most == 63 ? QUANT__BOTH(f) \
     : vshlq_s32(vshrq_n_s32(QUANT__BOTH(f), 5), vdupq_n_s32(shift)))
-    QUANT__PAIRWISE(n,
+    QUANT__GQ_ROWSWISE(n,
         start = halves ? QUANT__START(nh[0]) : mins ? vdupq_n_s32(0)
               : vshlq_s32(QUANT__BOTH(n), vdupq_n_s32(shift));
         acc[i][0] = acc[i][1] = start;
@@ -10557,7 +10764,7 @@ QUANT__LANE void QUANT__N(stripe)(float32x4_t *fa, float32x4_t *fb, const quant_
     )
     QUANT__EACH(4, ca[i] = QUANT__N(take)(p, packed, a, i + 4, table);
                 if (two) cb[i] = QUANT__N(take)(p, packed, b, i + 4, table);)
-    QUANT__PAIRWISE(n,
+    QUANT__GQ_ROWSWISE(n,
         if (halves) acc[i][0] = acc[i][1] = start = QUANT__START(nh[1]);
         QUANT__N(pair)(acc[i], ca, x[i]->q + 16, x[l]->q + 16);
         fa[i] = QUANT__N(scale)(fa[i], QUANT__N(token)(acc[i], 0), pa[i], sa, x[i], halves, mins);
@@ -10578,7 +10785,7 @@ QUANT__LANE void QUANT__N(stripe)(float32x4_t *fa, float32x4_t *fb, const quant_
 #undef QUANT__BOTH
 }
 #undef QUANT__TWO
-#undef QUANT__PAIRWISE
+#undef QUANT__GQ_ROWSWISE
 #else
 /* One stripe times n <= 4 tokens for the row vectors at `a` and, if two, at `b`:
  * what is read of a token serves both.  halves, mins: what scales there are; shift: of the start of

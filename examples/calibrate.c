@@ -53,7 +53,8 @@ static const char usage[] =
     "  --tokens N    of the text, default 65536\n"
     "  --ctx N       tokens of a chunk, default 512\n"
     "  --order O     group (default), natural or act: which columns are rounded first\n"
-    "  --damp D      part of the mean diagonal of the Hessian added to it, default 0.03\n"
+"  --damp D      part of the mean diagonal of the Hessian added to it, default 0.03; more when\n"
+    "                there are few tokens: at least columns / tokens\n"
     "  --asymmetric-calibration [A]  how far a matrix makes up for the errors in its inputs, 0 to\n"
     "                1, default 0.6; 0 is faster\n"
     "  --residual A  how much of the errors of the sum over all blocks so far attention output\n"
@@ -61,7 +62,8 @@ static const char usage[] =
     "  --sweeps N    of coordinate descent after the columns, default 4, 0: none\n"
     "  --trials N    scales that are tried for a group, default all, 1: only the first fit\n"
     "  --report FILE one line for each matrix: name, type, rows, columns, loss for a weight and\n"
-    "                token, damp, times it was raised, dead columns\n"
+    "                token, damp, times it was raised, dead columns, rows rounded plainly because\n"
+    "                that was better\n"
     "-t N, --threads N   default: all processors\n";
 
 static int fail(const char *what, const char *why)
@@ -380,10 +382,10 @@ static int run_gptq(options *o, llama_context *c, const llama_tokens *t, const c
     if (o->report) {
         report = fopen(o->report, "w");
         if (!report) return fail(o->report, "cannot be written");
-        fprintf(report, "matrix\ttype\trows\tcols\tloss\tdamp\traised\tdead\n");
+        fprintf(report, "matrix\ttype\trows\tcols\tloss\tdamp\traised\tdead\tplain\n");
     }
     o->lw.report = report;
-    snprintf(asked, sizeof asked, "calibrate 1 %u %s%s ctx %zu chunks %zu order %u damp %g "
+    snprintf(asked, sizeof asked, "calibrate 2 %u %s%s ctx %zu chunks %zu order %u damp %g "
              "shift %g residual %g sweeps %d trials %d model %llu text %llx\n",
              (unsigned)o->lw.methods, o->as_mix ? "mix " : "",
              o->type, o->n_ctx,
@@ -393,8 +395,13 @@ static int run_gptq(options *o, llama_context *c, const llama_tokens *t, const c
              (unsigned long long)lw__sum((const uint8_t *)text, text_size));
     r = lw_run(&w, c->model, c, t, &o->lw, o->out, asked);
     if (r) fail(w.err, "");
-    else fprintf(stderr, "%s: %s, %zu tokens, %.0f s\n", o->out, o->type,
-                 o->lw.chunks * o->n_ctx, llama_seconds() - w.since);
+    else {
+        fprintf(stderr, "%s: %s, %zu tokens, %.0f s", o->out, o->type, o->lw.chunks * o->n_ctx,
+                llama_seconds() - w.since);
+        if (o->lw.methods & LW_GPTQ)
+            fprintf(stderr, "; plain rounding was better for %zu of %zu rows", w.plain, w.rows);
+        fprintf(stderr, "\n");
+    }
     if (report && fclose(report) && r == 0) r = fail(o->report, "write error");
     return r ? 1 : 0;
 }

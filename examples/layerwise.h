@@ -84,6 +84,7 @@ typedef struct lw_work {
     size_t scratch_each, most;
     lw_tensor *done;                /* [n_done]                                                  */
     size_t n_done, n_mats;
+    size_t rows, plain;             /* quantized by this run; plain rounding was better for      */
     awq_state awq;
     quant_cpu cpu;
     double since;
@@ -436,7 +437,8 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
     quant_gptq_out out;
     struct lw__rows j;
     double *loss = (double *)malloc(x->rows * sizeof *loss), sum = 0;
-    size_t i;
+    uint8_t *plain = (uint8_t *)calloc(x->rows, 1);
+    size_t i, n_plain = 0;
     int r = -1;
     memset(t, 0, sizeof *t);
     memset(&out, 0, sizeof out);
@@ -447,13 +449,14 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
     t->size = quant_row_size(t->type, x->cols) * x->rows;
     t->data = (uint8_t *)malloc(t->size);
     j.w = (float *)malloc(x->rows * x->cols * sizeof *j.w);
-    if (!loss || !t->data || !j.w) {
+    if (!loss || !plain || !t->data || !j.w) {
         llama_fail(w->err, "out of memory");
     } else {
         memcpy(j.w, x->w, x->rows * x->cols * sizeof *j.w);
         out.rows = t->data;
         out.values = x->v;
         out.loss = loss;
+        out.plain = plain;
         j.g = g;
         j.out = &out;
         j.e = e;
@@ -466,7 +469,10 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
         else if (j.failed) quant_error_text(w->err, LLAMA_ERR, &j.err);
         else r = 0;
     }
-    for (i = 0; i < x->rows && r == 0; i++) sum += loss[i];
+    for (i = 0; i < x->rows && r == 0; i++) {
+        sum += loss[i];
+        n_plain += plain[i];
+    }
     if (r == 0) {
         char name[96];
         if (w->o->integers.bits) {
@@ -477,10 +483,12 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
         llama_printable(name, sizeof name, t->t->name);
         sum /= (double)w->tokens * (double)x->rows;
         if (w->o->report)
-            fprintf(w->o->report, "%s\t%s\t%zu\t%zu\t%.6g\t%.4g\t%u\t%zu\n", name,
+            fprintf(w->o->report, "%s\t%s\t%zu\t%zu\t%.6g\t%.4g\t%u\t%zu\t%zu\n", name,
                     w->o->integers.bits ? "int" : quant_type_name(t->type), x->rows, x->cols, sum,
-                    (double)g->damp, (unsigned)g->raised, g->dead);
+                    (double)g->damp, (unsigned)g->raised, g->dead, n_plain);
         w->n_done++;
+        w->rows += x->rows;
+        w->plain += n_plain;
         r = lw_decode(x, t);
         if (r == 0) r = lw_save(w, t);
         snprintf(name + strlen(name), sizeof name - strlen(name), " loss %.3g", sum);
@@ -489,6 +497,7 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
         free(t->data);
     }
     free(loss);
+    free(plain);
     free(j.w);
     return r;
 }
@@ -527,8 +536,10 @@ static inline int lw_group(lw_work *w, const int *mats, size_t n, int mid)
             g.grid = grid;
             memcpy(w->awq.h, full, cols * cols * sizeof *full);
         } else if (grid.type != before) {
+            quant_gptq_opt opt = w->o->gptq;
+            opt.tokens = w->tokens;
             memcpy(w->h, full, cols * cols * sizeof *full);
-            if (quant_gptq_prepare(&g, &grid, w->h, cols, cols, &w->o->gptq, w->prepared,
+            if (quant_gptq_prepare(&g, &grid, w->h, cols, cols, &opt, w->prepared,
                                    w->prepared_size, quant_cpu_detect(), &err) != QUANT_OK) {
                 quant_error_text(w->err, LLAMA_ERR, &err);
                 r = -1;

@@ -83,7 +83,7 @@ static double loss_of(const layer *l, size_t row, const float *v)
 typedef struct result {
     quant_gptq g;
     void *buf, *scratch;
-    uint8_t *bytes, *codes, *zeros;
+    uint8_t *bytes, *codes, *zeros, *plain;
     uint16_t *scales;
     float *values, *h;
     double *loss;
@@ -98,6 +98,7 @@ static void result_free(result *r)
     free(r->bytes);
     free(r->codes);
     free(r->zeros);
+    free(r->plain);
     free(r->scales);
     free(r->values);
     free(r->h);
@@ -117,10 +118,12 @@ static void quantize(result *r, const layer *l, const quant_grid *grid, const qu
     r->bytes = (uint8_t *)calloc(l->rows, grid->bits ? 1 : quant_row_size(grid->type, l->cols));
     r->codes = (uint8_t *)calloc(n, 1);
     r->zeros = (uint8_t *)calloc(n, 1);
+    r->plain = (uint8_t *)calloc(l->rows, 1);
     r->scales = (uint16_t *)calloc(n, 2);
     r->values = (float *)calloc(n, sizeof *r->values);
     r->loss = (double *)calloc(l->rows, sizeof *r->loss);
-    if (!r->buf || !r->h || !r->codes || !r->values || !r->loss) exit(1);
+    if (!r->buf || !r->h || !r->codes || !r->values || !r->loss || !r->plain) exit(1);
+    memset(r->plain, 7, l->rows);
     memcpy(r->h, l->h, l->cols * l->cols * sizeof *r->h);
     out.rows = r->bytes;
     out.codes = r->codes;
@@ -128,6 +131,7 @@ static void quantize(result *r, const layer *l, const quant_grid *grid, const qu
     out.scales = r->scales;
     out.values = r->values;
     out.loss = r->loss;
+    out.plain = r->plain;
     r->code = quant_gptq_prepare(&r->g, grid, r->h, l->cols, l->cols, opt, r->buf, size,
                                  quant_cpu_detect(), &r->err);
     if (r->code != QUANT_OK) return;
@@ -294,51 +298,165 @@ static void stored_is_reported(void)
     }
 }
 
-/* Every row of every type: no worse than round to nearest, with and without importance. */
+/* Plain rounding of one row to y, by the type's encoder: without importance or with the damped
+ * diagonal; bytes has room for a row. */
+static void plain_row(float *y, uint8_t *bytes, const layer *l, const result *r, size_t row,
+                      int weighted)
+{
+    quant_encoder e;
+    size_t i;
+    quant_encoder_init(&e, r->g.grid.type, QUANT_EFFORT_REFERENCE, NULL, 0);
+    e.tensor_scale = r->g.grid.tensor_scale;
+    CHECK(quant_from_f32(&e, bytes, l->w + row * l->cols, 1, l->cols,
+                         weighted ? r->g.importance : NULL, NULL) == QUANT_OK);
+    quant_to_f32(e.type, y, bytes, 1, l->cols);
+    for (i = 0; i < l->cols; i++) y[i] *= e.tensor_scale;
+}
+
+/* The same to integers by the definition: range of each group, scale a half float. */
+static void plain_integers(float *y, const layer *l, const result *r, size_t row)
+{
+    const quant_grid *grid = &r->g.grid;
+    const float *w = l->w + row * l->cols, top = (float)((1 << grid->bits) - 1);
+    size_t group = grid->group ? grid->group : l->cols, g, i;
+    uint32_t g_idx[512];
+    quant_gptq_groups(&r->g, g_idx);
+    for (g = 0; g < l->cols / group; g++) {
+        float lo = 0, hi = 0, s, z;
+        uint16_t half;
+        quant_encoder e;
+        for (i = 0; i < l->cols; i++)
+            if (g_idx[i] == g) { lo = fminf(lo, w[i]); hi = fmaxf(hi, w[i]); }
+        if (grid->symmetric) { hi = fmaxf(hi, -lo); lo = -hi; }
+        s = (hi - lo) / top;
+        quant_encoder_init(&e, QUANT_F16, 0, NULL, 0);
+        quant_from_f32(&e, &half, &s, 1, 1, NULL, NULL);
+        quant_to_f32(QUANT_F16, &s, &half, 1, 1);
+        z = grid->symmetric ? (top + 1) / 2 : fminf(fmaxf(nearbyintf(-lo / s), 0), top);
+        for (i = 0; i < l->cols; i++)
+            if (g_idx[i] == g)
+                y[i] = s * (fminf(fmaxf(nearbyintf(w[i] / s) + z, 0), top) - z);
+    }
+}
+
+/* Checks every row against plain rounding and adds up the losses of both; returns how many rows
+ * were replaced by it. */
+static size_t against_plain(const layer *l, const result *r, const char *what, double *ours,
+                            double *theirs)
+{
+    uint8_t bytes[2048];
+    float y[512];
+    size_t i, k, row, replaced = 0, bits = r->g.grid.bits;
+    size_t row_size = bits ? 0 : quant_row_size(r->g.grid.type, l->cols);
+    for (row = 0; row < l->rows; row++) {
+        double mine = loss_of(l, row, r->values + row * l->cols), plain = 0;
+        int same = 0;
+        for (k = 0; k < (bits ? 1 : 2); k++) {
+            if (bits) plain_integers(y, l, r, row);
+            else plain_row(y, bytes, l, r, row, k == 1);
+            plain = loss_of(l, row, y);
+            test_note("%s %s%zu group %u order %u row %zu: %g, told %g, plain %g", what,
+                      bits ? "int" : quant_type_name(r->g.grid.type), bits, r->g.grid.group,
+                      r->g.opt.order, row, mine, r->loss[row], plain);
+            CHECK(mine <= plain * (1 + 2e-5) + 1e-12);
+            same |= !bits && memcmp(bytes, r->bytes + row * row_size, row_size) == 0;
+            for (i = 0; i < l->cols && bits && r->plain[row]; i++)
+                same |= y[i] > r->values[row * l->cols + i] - 1e-7f &&
+                        y[i] < r->values[row * l->cols + i] + 1e-7f;
+        }
+        CHECK(fabs(mine - r->loss[row]) <= 1e-3 * plain + 1e-12);
+        CHECK(r->plain[row] <= 1);
+        CHECK(!r->plain[row] || same || r->g.grid.search);
+        replaced += r->plain[row];
+        *ours += mine;
+        *theirs += plain;
+    }
+    return replaced;
+}
+
+/* Every row of every type: never above plain rounding, with and without importance. */
 static void never_above_nearest(void)
 {
-    size_t t, i, k;
+    size_t t;
     for (t = 0; t < N_TARGETS; t++) {
         layer l;
         result r;
         quant_grid grid = grid_of(targets[t]);
-        quant_encoder e;
-        float *y, *scaled, importance[512];
-        uint8_t *bytes;
         double ours = 0, plain = 0;
         layer_make(&l, 32, t % 4 == 1 ? 512 : 256, t % 2 ? 400 : 60, 70 + t, t % 3 == 0);
         quantize(&r, &l, &grid, NULL, l.rows);
         CHECK(r.code == QUANT_OK);
-        y = (float *)malloc(l.cols * sizeof *y);
-        scaled = (float *)malloc(l.cols * sizeof *y);
-        bytes = (uint8_t *)malloc(quant_row_size(targets[t], l.cols));
-        if (!y || !bytes || !scaled) exit(1);
-        quant_encoder_init(&e, targets[t], QUANT_EFFORT_REFERENCE, NULL, 0);
-        e.tensor_scale = r.g.grid.tensor_scale;
-        for (i = 0; i < l.cols; i++) importance[i] = (float)l.full[i * l.cols + i];
-        for (k = 0; k < 2; k++)
-            for (i = 0; i < l.rows; i++) {
-                size_t j;
-                double nearest;
-                quant_from_f32(&e, bytes, l.w + i * l.cols, 1, l.cols, k ? importance : NULL,
-                               NULL);
-                quant_to_f32(targets[t], y, bytes, 1, l.cols);
-                for (j = 0; j < l.cols; j++) y[j] *= e.tensor_scale;
-                nearest = loss_of(&l, i, y);
-                test_note("%s row %zu: loss %g, nearest %g", quant_type_name(targets[t]), i,
-                          r.loss[i], nearest);
-                CHECK(r.loss[i] <= nearest * (1 + 1e-6));
-                if (k) { ours += r.loss[i]; plain += nearest; }
-            }
+        CHECK(against_plain(&l, &r, "usual", &ours, &plain) == 0);
         test_note("%s: loss %g, with importance alone %g", quant_type_name(targets[t]), ours,
                   plain);
         CHECK(ours < 0.8 * plain);
-        free(y);
-        free(scaled);
-        free(bytes);
         result_free(&r);
         layer_free(&l);
     }
+}
+
+/* And where GPTQ does badly: hardly any tokens and the greatest damping, no sweeps, any order, and
+ * weights that were moved towards other outputs first. */
+static void never_above_nearest_anyhow(void)
+{
+    size_t t, k, replaced = 0, i;
+    for (t = 0; t < N_TARGETS + 16; t++)
+        for (k = 0; k < 4; k++) {
+            static const size_t tokens[4] = { 1, 7, 30, 200 };
+            layer l;
+            result r;
+            size_t n = t - N_TARGETS;
+            quant_grid grid = t < N_TARGETS ? grid_of(targets[t])
+                            : grid_int((uint32_t)(n % 4 == 3 ? 8 : n % 4 + 2),
+                                       k == 3 ? 0 : 32u << k, n & 4 ? 1 : 0, n & 8 ? 1 : 0);
+            quant_gptq_opt opt;
+            double ours = 0, plain = 0;
+            memset(&opt, 0, sizeof opt);
+            opt.order = (uint32_t)((t + k) % 3);
+            opt.damp = k < 2 ? 1 : 0.001f;
+            opt.sweeps = k != 2 ? -1 : 1;
+            opt.trials = k != 2 ? 1 : 0;
+            layer_make(&l, 10, 256, tokens[k], 700 + 4 * t + k, k == 1);
+            if (k == 2) {                       /* the target is not what the encoder is made for */
+                quantize(&r, &l, &grid, &opt, l.rows);
+                for (i = 0; i < l.rows * l.cols; i++) r.values[i] = 0.2f * l.w[l.cols + i % 777];
+                CHECK(quant_gptq_shift(&r.g, l.w, l.cols, r.values, l.cols, 0, l.rows, 0.6f,
+                                       r.scratch, quant_gptq_scratch_size(&r.g), NULL) == QUANT_OK);
+                result_free(&r);
+            }
+            quantize(&r, &l, &grid, &opt, l.rows);
+            test_note("%zu %zu: %s", t, k, r.err.what ? r.err.what : "");
+            CHECK(r.code == QUANT_OK);
+            if (r.code == QUANT_OK) replaced += against_plain(&l, &r, "odd", &ours, &plain);
+            result_free(&r);
+            layer_free(&l);
+        }
+    test_note("%zu rows replaced", replaced);
+    CHECK(replaced > 0);
+}
+
+/* Few tokens ask for more damping. */
+static void damp_by_tokens(void)
+{
+    static const struct { uint64_t tokens; float damp, want; } cases[] = {
+        { 0, 0, 0.01f }, { 2560, 0, 0.1f }, { 2560, 0.3f, 0.3f }, { 100, 0, 1 },
+        { 1 << 20, 0, 0.01f }
+    };
+    size_t i;
+    layer l;
+    layer_make(&l, 3, 256, 60, 3, 0);
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        quant_grid grid = grid_of(QUANT_Q4_0);
+        quant_gptq_opt opt;
+        result r;
+        memset(&opt, 0, sizeof opt);
+        opt.tokens = cases[i].tokens;
+        opt.damp = cases[i].damp;
+        quantize(&r, &l, &grid, &opt, l.rows);
+        CHECK(r.code == QUANT_OK && fabsf(r.g.damp - cases[i].want) < 1e-6f);
+        result_free(&r);
+    }
+    layer_free(&l);
 }
 
 /* Integers of all kinds: codes in range, values from codes, below plain rounding. */
@@ -551,6 +669,8 @@ void suite_gptq(void)
     RUN(explicit_inverse);
     RUN(stored_is_reported);
     RUN(never_above_nearest);
+    RUN(never_above_nearest_anyhow);
+    RUN(damp_by_tokens);
     RUN(integers);
     RUN(splits);
     RUN(bad_hessians);
