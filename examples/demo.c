@@ -14,10 +14,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { N_TYPES = 7, N_WAYS = 3, TEXT = 4096 };      /* ways: plain, importance, gptq            */
+enum { N_TYPES = 7, N_WAYS = 5, N_DRAWN = 3, AWQ_FROM = 3, TEXT = 4096 };
 static const char *const types[N_TYPES] = {
     "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K"
 };
+/* Plain, importance, and calibrated; the last two from type AWQ_FROM on: above it they gain
+ * nothing.  The picture shows the first three. */
+static const char *const ways[N_WAYS] = { "no", "yes", "gptq", "awq", "awq+gptq" };
 
 typedef struct result { double bytes, bpw, ppl, kld, speed; } result;
 
@@ -151,7 +154,7 @@ static void draw(const char *path, const char *title, const result *base,
     double box[4], low = base->ppl, high = base->ppl;
     int i, k;
     if (!f) { perror(path); exit(1); }
-    for (k = 0; k < N_WAYS; k++)
+    for (k = 0; k < N_DRAWN; k++)
         for (i = 0; i < N_TYPES; i++) {
             high = r[k][i].ppl > high ? r[k][i].ppl : high;
             low = r[k][i].ppl < low ? r[k][i].ppl : low;
@@ -199,7 +202,8 @@ int main(int argc, char **argv)
     printf("build/calibrate imatrix %s %s %s\n", argv[1], argv[2], imatrix);
     run(out, "build/calibrate imatrix '%s' '%s' '%s' 2>&1", argv[1], argv[2], imatrix);
     printf("build/quantize [--imatrix %s] %s %s/TYPE.gguf TYPE\n", imatrix, argv[1], argv[4]);
-    printf("build/calibrate gptq --mix %s %s %s/TYPE.gguf TYPE\n", argv[1], argv[2], argv[4]);
+    printf("build/calibrate gptq|awq|awq+gptq --mix %s %s %s/TYPE.gguf TYPE\n", argv[1], argv[2],
+           argv[4]);
     printf("build/perplexity %s/TYPE.gguf %s --chunks %d --kld %s\n\n", argv[4], argv[3], chunks,
            argv[1]);
     printf("%-8s %-10s %10s %7s %11s %10s %9s\n", "type", "importance", "bytes", "bpw",
@@ -209,21 +213,21 @@ int main(int argc, char **argv)
     base.bpw = new_bpw(out);
     print_row("F16", "", &base);
     for (i = 0; i < N_TYPES; i++)
-        for (k = 0; k < N_WAYS; k++) {
+        for (k = 0; k < (i < AWQ_FROM ? N_DRAWN : N_WAYS); k++) {
             char option[TEXT + 16] = "";
             if (k) snprintf(option, sizeof option, "--imatrix '%s'", imatrix);
-            snprintf(path, sizeof path, "%s/%s%s.gguf", argv[4], types[i],
-                     k == 2 ? "-gptq" : k ? "-imatrix" : "");
+            snprintf(path, sizeof path, "%s/%s%s%s.gguf", argv[4], types[i], k ? "-" : "",
+                     k > 1 ? ways[k] : k ? "imatrix" : "");
             if (k < 2) {
                 run(out, "build/quantize %s '%s' '%s' %s 2>&1", option, argv[1], path, types[i]);
                 r[k][i].bpw = new_bpw(out);
             } else {
-                run(out, "build/calibrate gptq --mix '%s' '%s' '%s' %s 2>&1", argv[1], argv[2],
-                    path, types[i]);
+                run(out, "build/calibrate %s --mix '%s' '%s' '%s' %s 2>&1", ways[k], argv[1],
+                    argv[2], path, types[i]);
                 r[k][i].bpw = r[1][i].bpw;      /* the same types                                */
             }
             measure(&r[k][i], path, argv[1], argv[3], chunks);
-            print_row(types[i], k == 2 ? "gptq" : k ? "yes" : "no", &r[k][i]);
+            print_row(types[i], ways[k], &r[k][i]);
         }
     draw(argv[5], strrchr(argv[1], '/') ? strrchr(argv[1], '/') + 1 : argv[1], &base, r);
     paragraph("F16", argv[1]);
