@@ -66,7 +66,8 @@ map: | $(B)
 	@sed -n 's/^\/\* \(>>[a-z-]*\).*/\1/p' quant.h > $(B)/map.have
 	@diff $(B)/map.want $(B)/map.have && echo "map: `wc -l < $(B)/map.have` sections"
 
-# sm_80, sm_90a and PTX for what comes after.  The example links the library as a user would.
+# sm_80, sm_90a and PTX for what comes after.  Tests and benchmark take the kernels from the object
+# file, where they are compiled once; the example links the library as a user would.
 NVCC ?= nvcc
 NVCCFLAGS ?= -O3 -std=c++17 -Xcompiler -Wall,-Wextra
 ARCHS = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
@@ -80,11 +81,9 @@ cuda: | $(B)
 $(B)/quant_cuda.o: quant_cuda.cu quant.h | $(B)
 	$(NVCC) $(NVCCFLAGS) $(ARCHS) -c $< -o $@
 
-$(B)/cuda_test: tests/cuda_test.cu quant_cuda.cu quant.h | $(B)
-	$(NVCC) $(NVCCFLAGS) $(ARCHS) $< -o $@
-
-$(B)/cuda_bench: tests/cuda_bench.cu quant_cuda.cu quant.h | $(B)
-	$(NVCC) $(NVCCFLAGS) $(ARCHS) $< -lcublas -o $@
+$(B)/cuda_bench: CUDA_LIBS = -lcublas
+$(B)/cuda_%: tests/cuda_%.cu quant_cuda.cu quant.h $(B)/quant_cuda.o $(B)/quant.o
+	$(NVCC) $(NVCCFLAGS) $(ARCHS) $< $(B)/quant_cuda.o $(B)/quant.o $(CUDA_LIBS) -o $@
 
 $(B)/cuda_matmul: examples/cuda_matmul.cu $(B)/quant_cuda.o $(B)/quant.o
 	$(NVCC) $(NVCCFLAGS) $(ARCHS) $^ -o $@

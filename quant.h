@@ -982,7 +982,7 @@ QUANT_API void quant_awq_fold_norm(float *weight, float *bias, size_t cols, floa
 
 #ifdef QUANT_CUDA
 /* >>cuda ----------------------------------------------------------------------------------------
- * Products with 4-bit weights on an NVIDIA GPU: quant_cuda.cu, compiled by nvcc, linked as C.
+ * Products with quantized weights on an NVIDIA GPU: quant_cuda.cu, compiled by nvcc, linked as C.
  *     Y [tokens x rows] = factor * X [tokens x cols] W [rows x cols]^T
  * X and Y are both half floats or both bfloat16, sums are fp32.
  *
@@ -991,14 +991,22 @@ QUANT_API void quant_awq_fold_norm(float *weight, float *bias, size_t cols, floa
  *   quant_cuda_pack(host, &w, &source, &err);             host [w.size] bytes
  *   cudaMemcpy(device, host, w.size, ...); w.data = device;
  *   cudaMemset(space, 0, quant_cuda_workspace_size(&gpu, &w));        once, not for each call
+ *     (a source that is in device memory: _matrix_init_device, then _pack_device to w.data)
  *   quant_cuda_matmul(&gpu, &w, y, ldy, x, ldx, tokens, QUANT_F16, space, size, stream, &err);
  *
  * Nothing is allocated and no global state is kept: calls may come from several threads, for
  * several devices and streams (a workspace serves one stream at a time), and into a CUDA graph.
  * The same call gives the same bytes, from run to run and on every device of the same model.
  *
- * Limits: cols is a multiple of 32, rows a multiple of 8, tokens any number.  Types: GPTQ int4
- * (v1 and v2, act-order), AWQ "gemm" int4, GGUF Q4_0, Q4_1, Q4_K.  Other types: E_TYPE. */
+ * Limits: cols is a multiple of 32, rows a multiple of 8, tokens any number.  Other types: E_TYPE.
+ *   Type                                    Kernels                      Tested
+ *   GPTQ int4 (v1, v2, act-order),          wgmma (9.0), mma.sync        on an H200, and timed:
+ *   AWQ "gemm" int4, GGUF Q4_0 Q4_1 Q4_K    (8.0 and up), plain (any)    tests/BENCH_CUDA.md
+ *   GGUF IQ4_NL, Q6_K, Q8_0                 mma.sync without the copy    on the host only, thread
+ *                                           pipeline (8.0 and up),       by thread; not yet run or
+ *                                           plain (any)                  timed on a GPU
+ *   quant_cuda_pack_device, every type      a kernel                     on the host only, as above
+ * Calls with the last three types always have what QUANT_CUDA_INVARIANT promises. */
 enum {                              /* quant_cuda_source.format                                  */
     QUANT_CUDA_GGUF = 0,            /* data: rows of `type` as in a GGUF file                    */
     QUANT_CUDA_GPTQ_V1,             /* data: qweight i32 [cols / 8][rows], low nibble first;     */
@@ -1026,16 +1034,18 @@ typedef struct quant_cuda_source {
                                        Every group must have `group` columns                     */
 } quant_cuda_source;
 
-enum {                              /* quant_cuda_matrix.zero: what a nibble q stands for        */
-    QUANT_CUDA_SYMMETRIC = 0,       /* scale (q - 8)                                             */
+enum {                              /* quant_cuda_matrix.zero: what a code q stands for          */
+    QUANT_CUDA_SYMMETRIC = 0,       /* scale (q - 8), 6 bits: scale (q - 32), 8: scale (q - 128) */
     QUANT_CUDA_ZERO_POINT,          /* scale (q - zero), zero 0..15                              */
-    QUANT_CUDA_OFFSET               /* scale q + offset                                          */
+    QUANT_CUDA_OFFSET,              /* scale q + offset                                          */
+    QUANT_CUDA_TABLE                /* scale table[q], the 16 numbers of IQ4_NL                  */
 };
 
 /* Made by quant_cuda_matrix_init; only `data`, `bias` and `factor` are the caller's to change. */
 typedef struct quant_cuda_matrix {
     uint32_t    zero;               /* QUANT_CUDA_SYMMETRIC ...                                  */
-    uint32_t    group;              /* 32, 64 or 128; 0: the whole column                        */
+    uint32_t    bits;               /* of a code: 4; 6 (Q6_K), 8 (Q8_0)                          */
+    uint32_t    group;              /* 16 (Q6_K), 32, 64 or 128; 0: the whole column             */
     uint32_t    ordered;            /* 1: act-order, x is gathered first                         */
     size_t      rows, cols;
     size_t      size;               /* bytes of the packed form, host and device                 */
@@ -1072,7 +1082,7 @@ typedef struct quant_cuda_device {
 QUANT_API quant_result quant_cuda_query(quant_cuda_device *gpu, quant_error *err);
 
 /* Checks a source and says how it will be stored.  Zero points that are all 8 become SYMMETRIC.
- * Scales that do not fit fp16 exactly (Q4_K: d * scale) are rounded to it.
+ * Scales that do not fit fp16 exactly (Q4_K: d * scale) are rounded to it; Q6_K's are kept apart.
  * E_ARG: shape, group or a NULL pointer.  E_TYPE: a format or type that is not supported, or a
  * g_idx whose groups differ in size.  E_NUMERIC: a scale is not finite; err->where is its index
  * (GGUF: the block's). */
@@ -1083,6 +1093,26 @@ QUANT_API quant_result quant_cuda_matrix_init(quant_cuda_matrix *w, const quant_
  * the same source.  Every byte is written.  The layout is drawn in quant_cuda.cu. */
 QUANT_API quant_result quant_cuda_pack(void *dst, const quant_cuda_matrix *w,
                                        const quant_cuda_source *s, quant_error *err);
+
+/* For a source whose data, scales, zeros and g_idx are in device memory: the same without reading
+ * them, so zeros mean ZERO_POINT and a g_idx act-order, whatever is in them.  E_ARG, E_TYPE. */
+QUANT_API quant_result quant_cuda_matrix_init_device(quant_cuda_matrix *w,
+                                                     const quant_cuda_source *s,
+                                                     quant_error *err);
+
+enum {                              /* *status of quant_cuda_pack_device                         */
+    QUANT_CUDA_BAD_SCALE = 1,       /* a scale is not finite                                     */
+    QUANT_CUDA_BAD_ORDER = 2        /* the groups of g_idx differ in size                        */
+};
+
+/* Packs in device memory: the bytes of quant_cuda_pack for the same w.  dst [w->size] aligned to
+ * 256; w from _matrix_init_device, or from _matrix_init of a host copy of the source.  status: NULL
+ * or in device memory, zeroed by the caller: QUANT_CUDA_BAD_SCALE ... are or-ed into it, and dst is
+ * of no use then.  Returns once the work is queued; reads nothing of the source on the host.
+ * E_ARG, E_TYPE: as quant_cuda_pack.  E_STATE: CUDA refused the launch, err->what is its text. */
+QUANT_API quant_result quant_cuda_pack_device(void *dst, const quant_cuda_matrix *w,
+                                              const quant_cuda_source *s, uint32_t *status,
+                                              void *stream, quant_error *err);
 
 /* Bytes of workspace for any number of tokens with w; one workspace of the largest size serves
  * all matrices of a model.  Zeroed once by the caller; every call leaves it ready for the next. */

@@ -1,13 +1,13 @@
-/* quant_cuda.cu - products with 4-bit weights on NVIDIA GPUs.  The interface is section >>cuda of
- * quant.h; MIT licence, see LICENSE.
+/* quant_cuda.cu - products with quantized weights on NVIDIA GPUs.  The interface is section >>cuda
+ * of quant.h; MIT licence, see LICENSE.
  *
  *   nvcc -O3 -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
  *        -gencode arch=compute_80,code=compute_80 -c quant_cuda.cu
  *
- * 1. The packed form.  One layout for every type: nibbles q with one record of scales for each
- *    group of columns.  The matrix is cut into tiles of 32 rows x 32 columns, 512 bytes each,
- *    stored row tile by row tile, along the columns inside it.  Row tiles beyond `rows` are
- *    padded with zero scales; columns are never padded.
+ * 1. The packed form.  One layout for every 4-bit type (3. is about the others): nibbles q with one
+ *    record of scales for each group of columns.  The matrix is cut into tiles of 32 rows x 32
+ *    columns, 512 bytes each, stored row tile by row tile, along the columns inside it.  Row tiles
+ *    beyond `rows` are padded with zero scales; columns are never padded.
  *
  *    A tile is 32 lanes x 16 bytes: what lane l of a warp loads is its own operand of four
  *    mma.m16n8k16, W as the A operand (16 rows x 16 columns).  g = l / 4, t = l % 4:
@@ -31,6 +31,17 @@
  *    block in shared memory, then over `splits` blocks: of one cluster through distributed shared
  *    memory (9.0 and up), else through the workspace, the last block to arrive adding in the
  *    fixed order 0, 1, ... and resetting its counter.  Every order is fixed: same call, same bytes.
+ *
+ * 3. Codes of other widths, with a kernel of their own (see there): IQ4_NL, Q6_K, Q8_0.  A tile has
+ *    128 bytes for each bit of a code, a lane as many words as a code has bits, for the same
+ *    weights as above, so that these tiles, too, are operands of mma.m16n8k16:
+ *      IQ4_NL  as above, q is an index into a table of 16 numbers.
+ *      Q6_K    512 bytes of nibbles as above, bits 0-3 of q; then 256 bytes, 8 of a lane, word m,
+ *              pair j of the nibbles' word 2 m + s at bits 8 s + 2 j (low) and + 16: bits 4-5.
+ *      Q8_0    512 bytes for m = 0, as many for m = 1, 16 of a lane; word 2 s + (j >> 1), byte
+ *              2 (j & 1) for the first column, the next byte for the second; q is the code + 128.
+ *    Records of 32 columns like SYMMETRIC; Q6_K's of 256 columns: fp16 scales [8][4], then for each
+ *    16 columns bytes [8][4], signed, that multiply them: 576 bytes.
  */
 #ifndef QUANT_CUDA
 #define QUANT_CUDA
@@ -44,25 +55,53 @@
 #include <string.h>
 
 /* ---- sizes of the packed form ----------------------------------------------------------------*/
+#define Q_BOTH static __host__ __device__       /* tests run these on the host               */
+#ifdef __CUDA_ARCH__
+#define Q_UNROLL _Pragma("unroll")
+#else
+#define Q_UNROLL
+#endif
+
 enum {
     Q_TILE_BYTES = 512,
     Q_UNIT = 4,                     /* tiles of a unit of work: 128 columns                      */
     Q_STAGES = 3,                   /* units of the ring in shared memory                        */
     Q_MAX_WARPS = 16,               /* of a block                                                */
-    Q_FIXED = 3072                  /* shared memory beside the ring, with some to spare         */
+    Q_FIXED = 3072,                 /* shared memory beside the ring, with some to spare         */
+    C_WARPS = 8                     /* of a block of the kernels for other codes                 */
 };
 
-/* Bytes of a record of one row tile and one group. */
+/* Bytes of a record of one row tile and one group: for 4-bit kernels, for any matrix. */
 static __host__ __device__ constexpr uint32_t record_bytes(uint32_t zero)
 {
     return zero == QUANT_CUDA_SYMMETRIC ? 64 : zero == QUANT_CUDA_ZERO_POINT ? 96 : 128;
 }
-
-static size_t row_tiles(const quant_cuda_matrix *w) { return (w->rows + 31) / 32; }
-static size_t col_tiles(const quant_cuda_matrix *w) { return w->cols / 32; }
-static size_t records(const quant_cuda_matrix *w)
+Q_BOTH uint32_t matrix_rec_bytes(const quant_cuda_matrix *w)
 {
+    return w->bits == 6 ? 576 : w->zero == QUANT_CUDA_TABLE ? 64 : record_bytes(w->zero);
+}
+
+Q_BOTH size_t row_tiles(const quant_cuda_matrix *w) { return (w->rows + 31) / 32; }
+Q_BOTH size_t col_tiles(const quant_cuda_matrix *w) { return w->cols / 32; }
+Q_BOTH size_t tile_bytes(const quant_cuda_matrix *w) { return w->bits * (size_t)128; }
+Q_BOTH size_t records(const quant_cuda_matrix *w)
+{
+    if (w->bits == 6) return w->cols / 256;
     return w->group ? (w->cols + w->group - 1) / w->group : 1;
+}
+/* Not for the 4-bit kernels but for those of `other codes` */
+static bool is_other(const quant_cuda_matrix *w)
+{
+    return w->bits != 4 || w->zero == QUANT_CUDA_TABLE;
+}
+
+Q_BOTH float half_value(uint32_t h)
+{
+    return __half2float(__half(__half_raw{(unsigned short)h}));
+}
+Q_BOTH uint32_t half_of(float f)
+{
+    return ((__half_raw)__float2half_rn(f)).x;
 }
 
 /* ---- device code -----------------------------------------------------------------------------*/
@@ -242,12 +281,12 @@ static __device__ __forceinline__ float half_bits(uint32_t h)
     return __half2float(__ushort_as_half((unsigned short)h));
 }
 
-template <int BF> static __device__ __forceinline__ float load_act(const void *x, size_t i)
+template <int BF> Q_BOTH __forceinline__ float load_act(const void *x, size_t i)
 {
     if (BF) return __bfloat162float(((const __nv_bfloat16 *)x)[i]);
     return __half2float(((const __half *)x)[i]);
 }
-template <int BF> static __device__ __forceinline__ void store_pair(void *y, size_t i, float2 v)
+template <int BF> Q_BOTH __forceinline__ void store_pair(void *y, size_t i, float2 v)
 {
     if (BF) {
         __nv_bfloat162 h;
@@ -261,7 +300,7 @@ template <int BF> static __device__ __forceinline__ void store_pair(void *y, siz
 
 /* factor gain v + bias, for two rows of y */
 template <int BF>
-static __device__ __forceinline__ float2 scaled(const quant__job &j, float2 v, float factor,
+Q_BOTH __forceinline__ float2 scaled(const quant__job &j, float2 v, float factor,
                                                 float2 gain, uint32_t row)
 {
     float2 b = {0, 0};
@@ -1252,9 +1291,9 @@ quant__wide_kernel(const __grid_constant__ quant__wide_job w)
 }
 
 /* Act-order: to [token][i] = x [token][order[i]], eight columns a thread */
-__global__ void __launch_bounds__(128) quant__gather_kernel(uint16_t *to, const uint16_t *x,
-                                                            size_t ldx, const uint32_t *order,
-                                                            uint32_t cols)
+static __global__ void __launch_bounds__(128)
+quant__gather_kernel(uint16_t *to, const uint16_t *x, size_t ldx, const uint32_t *order,
+                     uint32_t cols)
 {
     const uint32_t i = (blockIdx.x * 128 + threadIdx.x) * 8;
     if (i >= cols) return;
@@ -1266,6 +1305,355 @@ __global__ void __launch_bounds__(128) quant__gather_kernel(uint16_t *to, const 
     *(uint4 *)(to + (size_t)blockIdx.y * cols + i) = make_uint4(v[0], v[1], v[2], v[3]);
 }
 
+/* ---- other codes: IQ4_NL, Q6_K, Q8_0 ---------------------------------------------------------*/
+/* A block of C_WARPS warps has one row tile and all columns, each warp a slice of them: 4 tiles in
+ * turn.  Two kernels: mma.m16n8k16 with bare codes, small integers that are exact in both kinds of
+ * 16-bit floats, sums of 16 or 32 columns being multiplied by their scale in fp32; and fp32
+ * arithmetic for any device.  Then the slices are added, in their order.
+ *   Everything but the entry points is also compiled for the host, where tests run it: a function
+ * of the thread, or for L lanes at once where lanes meet in an mma: L is 1 on the device, 32 on the
+ * host; shared memory is an argument, the two halves around the barrier are functions. */
+enum {
+    C_OCTETS = 4,                   /* of tokens in a block, for more than 8 tokens              */
+    C_PLAIN_TOKENS = 4,             /* the same of the kernel without tensor cores               */
+    C_AHEAD = 4,                    /* tiles that a warp loads at once                           */
+    C_PITCH = 36,                   /* floats of a token's 32 rows: 2 C_PITCH = 8 mod 32 banks   */
+    C_PLAIN_PITCH = 40              /* the same, of a quarter of a token's sums                  */
+};
+
+/* Bytes number s & 7 for each nibble s of `sel` out of b:a */
+Q_BOTH __forceinline__ uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t sel)
+{
+#ifdef __CUDA_ARCH__
+    return __byte_perm(a, b, sel);
+#else
+    const uint64_t all = (uint64_t)b << 32 | a;
+    uint32_t r = 0;
+    for (int i = 0; i < 4; i++) r |= (uint32_t)(all >> 8 * (sel >> 4 * i & 7) & 255) << 8 * i;
+    return r;
+#endif
+}
+Q_BOTH __forceinline__ float float_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+/* A T that is where a T may be */
+template <class T> Q_BOTH __forceinline__ T load_as(const void *p)
+{
+#ifdef __CUDA_ARCH__
+    return *(const T *)p;
+#else
+    T v;
+    memcpy(&v, p, sizeof v);
+    return v;
+#endif
+}
+
+/* A lane's words of one tile */
+template <int BITS>
+Q_BOTH __forceinline__ void code_load(uint32_t (&q)[BITS], const uint8_t *tile, uint32_t lane)
+{
+    const uint4 a = load_as<uint4>(tile + lane * 16);
+    q[0] = a.x;
+    q[1] = a.y;
+    q[2] = a.z;
+    q[3] = a.w;
+    if constexpr (BITS == 6) {
+        const uint2 b = load_as<uint2>(tile + 512 + lane * 8);
+        q[4] = b.x;
+        q[5] = b.y;
+    }
+    if constexpr (BITS == 8) {
+        const uint4 b = load_as<uint4>(tile + 512 + lane * 16);
+        q[4] = b.x;
+        q[5] = b.y;
+        q[6] = b.z;
+        q[7] = b.w;
+    }
+}
+
+/* What four codes stand for, each plus 128 in a byte: columns 16 s + 8 h + 2 t and the next one of
+ * row 16 m + g, then of row 16 m + g + 8 */
+template <int BITS>
+Q_BOTH __forceinline__ uint32_t code_quad(const uint32_t (&q)[BITS], int m, int s, int h)
+{
+    if constexpr (BITS == 8) return q[4 * m + 2 * s + h];
+    else if constexpr (BITS == 6) {
+        const uint32_t v = q[2 * m + s] >> 8 * h, e = q[4 + m] >> (8 * s + 4 * h);
+        const uint32_t low = (v & 0x000f000fu) | (e & 0x00030003u) << 4;
+        const uint32_t high = (v >> 4 & 0x000f000fu) | (e << 2 & 0x00300030u);
+        return pick_bytes(low, high, 0x6420) + 0x60606060u;             /* q - 32 + 128        */
+    } else {
+        /* IQ4_NL's table plus 128, 16 bytes; the nibbles select out of both halves, their highest
+         * bits out of the two results */
+        const uint32_t v = q[2 * m + s] >> 8 * h, sel = (v & 0xffu) | (v >> 8 & 0xff00u);
+        const uint32_t a = pick_bytes(0x3f2d1801u /*  63  45  24   1 */,
+                                      0x766a5d4fu /* 118 106  93  79 */, sel & 0x7777u);
+        const uint32_t b = pick_bytes(0xa6998d81u /* 166 153 141 129 */,
+                                      0xf1d9c5b5u /* 241 217 197 181 */, sel & 0x7777u);
+        return pick_bytes(pick_bytes(a, b, 0x3210u | (sel & 0x8888u) >> 1), 0, 0x3120);
+    }
+}
+
+/* Byte i less 128: the byte is made the end of 2^23 + byte */
+Q_BOTH __forceinline__ float code_float(uint32_t quad, int i)
+{
+    return float_bits(pick_bytes(quad, 0x4b000000u, 0x7440u + (uint32_t)i)) - 8388736.0f;
+}
+/* Bytes i and i + 1 less 128 as a pair of half floats (1024 + byte, less 1152) or bfloat16 */
+template <int BF> Q_BOTH __forceinline__ uint32_t code_pair(uint32_t quad, int i)
+{
+    uint32_t r;
+    if (BF) {
+        __nv_bfloat162 b;
+        b.x = __float2bfloat16_rn(code_float(quad, i));
+        b.y = __float2bfloat16_rn(code_float(quad, i + 1));
+        memcpy(&r, &b, 4);
+        return r;
+    }
+    r = pick_bytes(quad, 0x64646464u, i ? 0x4342u : 0x4140u);
+#ifdef __CUDA_ARCH__
+    return half2_sub(r, 0x64806480u);
+#else
+    const uint32_t a = half_of(half_value(r & 0xffff) - 1152);
+    return a | half_of(half_value(r >> 16) - 1152) << 16;
+#endif
+}
+
+/* Scales of rows g, g + 8, g + 16, g + 24 for columns 0-15 and 16-31 of tile k */
+template <int BITS>
+Q_BOTH __forceinline__ void code_scales(float (&f)[2][4], const uint8_t *recs, uint32_t k,
+                                        uint32_t g)
+{
+    constexpr uint32_t BYTES = BITS == 6 ? 576 : 64;
+    const uint8_t *rec = recs + (size_t)(BITS == 6 ? k / 8 : k) * BYTES;
+    const uint2 d = load_as<uint2>(rec + g * 8);
+    uint32_t by[2] = {0, 0};
+    if (BITS == 6)
+        for (int s = 0; s < 2; s++)
+            by[s] = load_as<uint32_t>(rec + 64 + (k % 8 * 2 + s) * 32 + g * 4);
+Q_UNROLL
+    for (int i = 0; i < 4; i++) {
+        f[0][i] = half_value((i < 2 ? d.x : d.y) >> 16 * (i & 1) & 0xffff);
+        f[1][i] = f[0][i];
+        if (BITS == 6) {
+            f[0][i] *= (float)(int8_t)(by[0] >> 8 * i & 255);
+            f[1][i] *= (float)(int8_t)(by[1] >> 8 * i & 255);
+        }
+    }
+}
+
+/* What a lane keeps */
+template <int BITS, int NT> struct code_lane {
+    uint32_t q[C_AHEAD][BITS];
+    uint32_t a[2][2][4], b[NT][4];  /* operands: weights [m][s], activations [octet][s, h]       */
+    float scale[2][4], acc[2][NT][4], total[2][NT][4];
+};
+
+/* The operands of tile k, whose words are v.q[i] */
+template <int BITS, int BF, int NT>
+Q_BOTH __forceinline__ void code_operands(code_lane<BITS, NT> &v, const quant__job &j,
+                                          const uint8_t *recs, uint32_t lane, uint32_t k, int i,
+                                          uint32_t token0)
+{
+    const uint32_t g = lane >> 2, t = lane & 3;
+Q_UNROLL
+    for (int m = 0; m < 2; m++)
+Q_UNROLL
+        for (int s = 0; s < 2; s++)
+Q_UNROLL
+            for (int h = 0; h < 2; h++) {
+                const uint32_t quad = code_quad<BITS>(v.q[i], m, s, h);
+                v.a[m][s][2 * h] = code_pair<BF>(quad, 0);
+                v.a[m][s][2 * h + 1] = code_pair<BF>(quad, 2);
+            }
+Q_UNROLL
+    for (int n = 0; n < NT; n++) {
+        /* beyond the last token it is read again; columns of a product do not mix */
+        const uint32_t token = token0 + n * 8 + g;
+        const uint16_t *x = (const uint16_t *)j.x + k * 32 + 2 * t
+                            + (size_t)(token < j.tokens ? token : j.tokens - 1) * j.ldx;
+Q_UNROLL
+        for (int h = 0; h < 4; h++) v.b[n][h] = load_as<uint32_t>(x + 8 * h);
+    }
+    code_scales<BITS>(v.scale, recs, k, g);
+}
+
+#ifndef __CUDA_ARCH__
+/* mma.m16n8k16 for the host: from and to the places in 32 lanes that its definition gives */
+template <int BF, int BITS, int NT>
+static void host_mma(code_lane<BITS, NT> *v, int m, int n, int s)
+{
+    float a[16][16], b[16][8];
+    for (int k = 0; k < 16; k++) {
+        for (int row = 0; row < 16; row++) {
+            const uint32_t w = v[row % 8 * 4 + k % 8 / 2].a[m][s][row / 8 + 2 * (k / 8)];
+            const uint16_t h = (uint16_t)(w >> 16 * (k & 1));
+            a[row][k] = load_act<BF>(&h, 0);
+        }
+        for (int token = 0; token < 8; token++) {
+            const uint32_t w = v[token * 4 + k % 8 / 2].b[n][2 * s + k / 8];
+            const uint16_t h = (uint16_t)(w >> 16 * (k & 1));
+            b[k][token] = load_act<BF>(&h, 0);
+        }
+    }
+    for (int row = 0; row < 16; row++)
+        for (int token = 0; token < 8; token++) {
+            float &c = v[row % 8 * 4 + token / 2].acc[m][n][row / 8 * 2 + token % 2];
+            for (int k = 0; k < 16; k++) c += a[row][k] * b[k][token];
+        }
+}
+#endif
+
+/* The slice of a warp, or of its lanes lane0 .. lane0 + L - 1.  part: [warp][NT * 8][C_PITCH] */
+template <int BITS, int BF, int NT, int L>
+Q_BOTH __forceinline__ void code_slice(const quant__job &j, float *part, uint32_t row_tile,
+                                       uint32_t token0, uint32_t warp, uint32_t lane0)
+{
+    const uint8_t *tiles = j.tiles + (size_t)row_tile * j.kt * (BITS * 128);
+    const uint8_t *recs = j.recs + (size_t)row_tile * j.n_recs * (BITS == 6 ? 576 : 64);
+    code_lane<BITS, NT> v[L];
+    memset(v, 0, sizeof v);
+    for (uint32_t k0 = warp * C_AHEAD; k0 < j.kt; k0 += C_WARPS * C_AHEAD) {
+Q_UNROLL
+        for (uint32_t i = 0; i < C_AHEAD; i++)
+            for (int l = 0; l < L; l++)
+                if (k0 + i < j.kt)
+                    code_load<BITS>(v[l].q[i], tiles + (size_t)(k0 + i) * (BITS * 128), lane0 + l);
+Q_UNROLL
+        for (uint32_t i = 0; i < C_AHEAD; i++) {
+            if (k0 + i >= j.kt) break;
+            for (int l = 0; l < L; l++)
+                code_operands<BITS, BF, NT>(v[l], j, recs, lane0 + l, k0 + i, (int)i, token0);
+Q_UNROLL
+            for (int s = 0; s < 2; s++) {
+Q_UNROLL
+                for (int n = 0; n < NT; n++)
+Q_UNROLL
+                    for (int m = 0; m < 2; m++) {
+#ifdef __CUDA_ARCH__
+                        mma<BF>(v[0].acc[m][n], v[0].a[m][s], v[0].b[n][2 * s],
+                                v[0].b[n][2 * s + 1]);
+#else
+                        host_mma<BF>(v, m, n, s);
+#endif
+                    }
+                if (BITS != 6 && s == 0) continue;      /* one scale for both halves           */
+                for (int l = 0; l < L; l++)
+Q_UNROLL
+                    for (int e = 0; e < 8 * NT; e++) {
+                        const int m = e & 1, n = e >> 3, c = e >> 1 & 3;
+                        v[l].total[m][n][c] = fmaf(v[l].scale[s][2 * m + (c >> 1)],
+                                                   v[l].acc[m][n][c], v[l].total[m][n][c]);
+                        v[l].acc[m][n][c] = 0;
+                    }
+            }
+        }
+    }
+    for (int l = 0; l < L; l++) {
+        const uint32_t g = (lane0 + l) >> 2, t = (lane0 + l) & 3;
+Q_UNROLL
+        for (int e = 0; e < 8 * NT; e++) {
+            const int m = e & 1, n = e >> 3, c = e >> 1 & 3;
+            part[(warp * (NT * 8) + n * 8 + 2 * t + (c & 1)) * C_PITCH + 16 * m + g + 8 * (c >> 1)]
+                = v[l].total[m][n][c];
+        }
+    }
+}
+
+/* The rest, after a barrier.  part: [C_WARPS][tokens][second][pitch] partial sums of 32 rows */
+template <int BF>
+Q_BOTH __forceinline__ void code_finish(const quant__job &j, const float *part, uint32_t row_tile,
+                                        uint32_t token0, uint32_t tokens, uint32_t second,
+                                        uint32_t pitch, uint32_t thread)
+{
+    for (uint32_t e = thread; e < tokens * 16; e += C_WARPS * 32) {
+        const uint32_t token = e / 16, r = e % 16 * 2, row = row_tile * 32 + r;
+        float2 v = make_float2(0, 0);
+        for (uint32_t a = 0; a < C_WARPS; a++)
+            for (uint32_t b = 0; b < second; b++) {
+                const float *p = part + ((a * tokens + token) * second + b) * pitch + r;
+                v.x += p[0];
+                v.y += p[1];
+            }
+        if (row >= j.rows || token0 + token >= j.tokens) continue;
+        v = scaled<BF>(j, v, j.factor, make_float2(j.gains[row], j.gains[row + 1]), row);
+        store_pair<BF>(j.y, (size_t)(token0 + token) * j.ldy + row, v);
+    }
+}
+
+template <int BITS, int BF, int NT>
+__global__ void __launch_bounds__(C_WARPS * 32)
+quant__code_kernel(const __grid_constant__ quant__job j)
+{
+    __shared__ __align__(16) float part[C_WARPS * NT * 8 * C_PITCH];
+    const uint32_t token0 = blockIdx.y * (NT * 8);
+    code_slice<BITS, BF, NT, 1>(j, part, blockIdx.x, token0, threadIdx.x >> 5, threadIdx.x & 31);
+    __syncthreads();
+    code_finish<BF>(j, part, blockIdx.x, token0, NT * 8, 1, C_PITCH, threadIdx.x);
+}
+
+/* The slice of one thread without tensor cores: four rows, a quarter of the columns of its warp's
+ * tiles.  part: [warp][T][quarter][C_PLAIN_PITCH] */
+template <int BITS, int BF, int T>
+Q_BOTH __forceinline__ void code_plain_slice(const quant__job &j, float *part, uint32_t row_tile,
+                                             uint32_t token0, uint32_t thread)
+{
+    const uint32_t lane = thread & 31, warp = thread >> 5, g = lane >> 2, t = lane & 3;
+    const uint8_t *tiles = j.tiles + (size_t)row_tile * j.kt * (BITS * 128);
+    const uint8_t *recs = j.recs + (size_t)row_tile * j.n_recs * (BITS == 6 ? 576 : 64);
+    float total[T][4] = {};
+    for (uint32_t k = warp; k < j.kt; k += C_WARPS) {
+        uint32_t q[BITS];
+        float scale[2][4];
+        code_load<BITS>(q, tiles + (size_t)k * (BITS * 128), lane);
+        code_scales<BITS>(scale, recs, k, g);
+Q_UNROLL
+        for (int s = 0; s < 2; s++) {
+            float w[2][8];              /* [m][h, row half, column]                              */
+Q_UNROLL
+            for (int e = 0; e < 16; e++)
+                w[e >> 3][e & 7] = code_float(code_quad<BITS>(q, e >> 3, s, e >> 2 & 1), e & 3);
+Q_UNROLL
+            for (int n = 0; n < T; n++) {
+                const uint32_t token = token0 + n < j.tokens ? token0 + n : j.tokens - 1;
+                const size_t at = token * j.ldx + k * 32 + s * 16 + 2 * t;
+                float x[4], dot[4] = {0, 0, 0, 0};
+Q_UNROLL
+                for (int c = 0; c < 4; c++) x[c] = load_act<BF>(j.x, at + (c >> 1) * 8 + (c & 1));
+Q_UNROLL
+                for (int e = 0; e < 16; e++) {
+                    const int row = 2 * (e >> 3) + (e >> 1 & 1), c = 2 * (e >> 2 & 1) + (e & 1);
+                    dot[row] = fmaf(w[e >> 3][e & 7], x[c], dot[row]);
+                }
+Q_UNROLL
+                for (int r = 0; r < 4; r++) total[n][r] = fmaf(scale[s][r], dot[r], total[n][r]);
+            }
+        }
+    }
+Q_UNROLL
+    for (int n = 0; n < T; n++)
+Q_UNROLL
+        for (int r = 0; r < 4; r++)
+            part[((warp * T + n) * 4 + t) * C_PLAIN_PITCH + g + 8 * r] = total[n][r];
+}
+
+template <int BITS, int BF, int T>
+__global__ void __launch_bounds__(C_WARPS * 32)
+quant__code_plain_kernel(const __grid_constant__ quant__job j)
+{
+    __shared__ __align__(16) float part[C_WARPS * T * 4 * C_PLAIN_PITCH];
+    for (uint64_t token0 = blockIdx.y * (uint64_t)T; token0 < j.tokens;
+         token0 += gridDim.y * (uint64_t)T) {
+        code_plain_slice<BITS, BF, T>(j, part, blockIdx.x, (uint32_t)token0, threadIdx.x);
+        __syncthreads();
+        code_finish<BF>(j, part, blockIdx.x, (uint32_t)token0, T, 4, C_PLAIN_PITCH, threadIdx.x);
+        __syncthreads();
+    }
+}
+
 /* ---- which kernel, which shape of block ------------------------------------------------------*/
 struct quant__plan {
     uint32_t nt;                    /* 8-token tiles: 1, 2, 4, 8; 0: the plain kernel            */
@@ -1273,6 +1661,7 @@ struct quant__plan {
     size_t shared;                  /* bytes of dynamic shared memory                            */
     uint32_t wide, mt, stages;      /* wide: tokens of a tile of the wgmma kernel; 0: not it     */
     uint32_t blocks, whole;         /* wide, splits 1: blocks; tiles that they do not share      */
+    uint32_t plain;                 /* other codes: 1 without tensor cores                       */
 };
 
 static size_t wide_stage(const quant__plan &p, const quant_cuda_matrix *w)
@@ -1355,10 +1744,11 @@ static size_t wide_space(size_t blocks, size_t area)    /* area: T MT           
 }
 static size_t plan_workspace(const quant__plan &p, const quant_cuda_matrix *w, size_t tokens)
 {
+    if (!p.wide && p.nt == 0) return 0;         /* without tiles: no division by their size    */
     size_t tiles = plan_rows(p, w) * plan_tokens(p, tokens);
     if (p.wide && p.splits == 1 && p.whole < tiles)
         return wide_space(p.blocks, p.wide * p.mt);
-    if (p.wide || p.nt == 0 || p.splits == 1 || p.cluster) return 0;
+    if (p.wide || p.splits == 1 || p.cluster) return 0;
     return Q_COUNTERS * sizeof(unsigned) + plan_rows(p, w) * plan_tokens(p, tokens) * p.splits
                                            * (p.wr * 32) * (p.nt * 8) * sizeof(float);
 }
@@ -1457,7 +1847,7 @@ static bool choose_wide(quant__plan *best, const quant_cuda_device *gpu, const q
 static quant__plan invariant_plan(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
                                   size_t tokens)
 {
-    quant__plan p = {4, 2, 4, 1, 0, 0, 0, 0, 0, 0, 0};
+    quant__plan p = {4, 2, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0};
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
     if (gpu->tensor_map && choose_wide(&p, gpu, w, 16, 1, 2)
         && choose_wide(&p, gpu, w, tokens, p.splits, p.splits)) return p;
@@ -1471,7 +1861,7 @@ static quant__plan invariant_plan(const quant_cuda_device *gpu, const quant_cuda
 static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
                              size_t tokens, quant_type act)
 {
-    quant__plan p = {0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0};
+    quant__plan p = {0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0};
     const size_t tiles = row_tiles(w) * 132 / (gpu->sms ? gpu->sms : 1);
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
     size_t i = 0;
@@ -1509,6 +1899,12 @@ static quant_result fail(quant_error *e, quant_result code, uint64_t where, cons
     return code;
 }
 
+/* The kernel of a plan, NULL if there is none.  Tests and benchmarks include this file for its
+ * private parts but define QUANT_CUDA_LINKED: the kernels, which take long to compile, are those of
+ * the library then. */
+const void *quant__cuda_kernel(const quant__plan &p, const quant_cuda_matrix *w, quant_type act);
+
+#ifndef QUANT_CUDA_LINKED
 template <int BF, int NT, int TPG, int WARPS> static const void *mma_kernel(uint32_t zero)
 {
     if (zero == QUANT_CUDA_SYMMETRIC)
@@ -1571,13 +1967,36 @@ static const void *find_wide(const quant__plan &p, const quant_cuda_matrix *w, q
     return big ? wide_kernel<0, 1, 0>(t, mt) : wide_kernel<0, 0, 0>(t, mt);
 }
 
+template <int BITS, int BF> static const void *code_kernel(uint32_t nt, uint32_t plain)
+{
+    if (plain) return nt == 1 ? (const void *)quant__code_plain_kernel<BITS, BF, 1>
+                              : (const void *)quant__code_plain_kernel<BITS, BF, C_PLAIN_TOKENS>;
+    return nt == 1 ? (const void *)quant__code_kernel<BITS, BF, 1>
+                   : (const void *)quant__code_kernel<BITS, BF, C_OCTETS>;
+}
+static const void *find_code(const quant__plan &p, const quant_cuda_matrix *w, quant_type act)
+{
+    const bool bf = act == QUANT_BF16;
+    const uint32_t n = p.nt, plain = p.plain;
+    if (w->bits == 4) return bf ? code_kernel<4, 1>(n, plain) : code_kernel<4, 0>(n, plain);
+    if (w->bits == 6) return bf ? code_kernel<6, 1>(n, plain) : code_kernel<6, 0>(n, plain);
+    return bf ? code_kernel<8, 1>(n, plain) : code_kernel<8, 0>(n, plain);
+}
+
+const void *quant__cuda_kernel(const quant__plan &p, const quant_cuda_matrix *w, quant_type act)
+{
+    if (is_other(w)) return find_code(p, w, act);
+    return p.wide ? find_wide(p, w, act) : find_kernel(p, w, act);
+}
+#endif /* QUANT_CUDA_LINKED */
+
 static void fill_job(quant__job *j, const quant__plan &p, const quant_cuda_matrix *w, void *y,
                      size_t ldy, const void *x, size_t ldx, size_t tokens, void *workspace)
 {
     memset(j, 0, sizeof *j);
     j->tiles = (const uint8_t *)w->data;
-    j->recs = j->tiles + row_tiles(w) * col_tiles(w) * Q_TILE_BYTES;
-    j->gains = (const float *)(j->recs + row_tiles(w) * records(w) * record_bytes(w->zero));
+    j->recs = j->tiles + row_tiles(w) * col_tiles(w) * tile_bytes(w);
+    j->gains = (const float *)(j->recs + row_tiles(w) * records(w) * matrix_rec_bytes(w));
     j->x = x;
     j->bias = w->bias;
     j->y = y;
@@ -1652,7 +2071,7 @@ static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gp
 {
     quant__wide_job v;
     void *args[1] = {&v};
-    const void *kernel = find_wide(p, w, act);
+    const void *kernel = quant__cuda_kernel(p, w, act);
     cudaLaunchConfig_t c = {};
     const size_t recs = w->group ? 128 / w->group : 1, rb = record_bytes(w->zero);
     const CUtensorMapDataType type = act == QUANT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
@@ -1680,6 +2099,28 @@ static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gp
     return start(p, gpu, kernel, c, args);
 }
 
+/* Other codes.  The slices of the columns do not depend on the number of tokens, nor does the order
+ * of a sum: always QUANT_CUDA_INVARIANT. */
+static quant__plan code_plan(const quant_cuda_device *gpu, size_t tokens)
+{
+    quant__plan p = {};
+    p.plain = gpu->capability < 80 || gpu->flags & QUANT_CUDA_PLAIN;
+    p.nt = p.plain ? (tokens == 1 ? 1 : C_PLAIN_TOKENS) : tokens <= 8 ? 1 : C_OCTETS;
+    return p;
+}
+static cudaError_t launch_code(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
+                               quant__job j, quant_type act, cudaStream_t stream)
+{
+    const quant__plan p = code_plan(gpu, j.tokens);
+    const uint32_t each = p.plain ? p.nt : p.nt * 8, blocks = (j.tokens + each - 1) / each;
+    void *args[1] = {&j};
+    cudaLaunchConfig_t c = {};
+    c.stream = stream;
+    c.gridDim = dim3(j.row_tiles, blocks < 65535 ? blocks : 65535);
+    c.blockDim = dim3(C_WARPS * 32);
+    return cudaLaunchKernelExC(&c, quant__cuda_kernel(p, w, act), args);
+}
+
 /* Queues one product as planned. */
 static cudaError_t launch(const quant__plan &p, const quant_cuda_device *gpu,
                           const quant_cuda_matrix *w, void *y, size_t ldy, const void *x,
@@ -1693,8 +2134,9 @@ static cudaError_t launch(const quant__plan &p, const quant_cuda_device *gpu,
     cudaLaunchConfig_t c = {};
 
     fill_job(&j, p, w, y, ldy, x, ldx, tokens, workspace);
+    if (is_other(w)) return launch_code(gpu, w, j, act, stream);
     if (p.wide) return launch_wide(p, gpu, w, j, act, stream);
-    kernel = find_kernel(p, w, act);
+    kernel = quant__cuda_kernel(p, w, act);
     if (!kernel) return cudaErrorInvalidValue;
     c.stream = stream;
     if (p.nt == 0) {
@@ -1716,8 +2158,13 @@ static void *find_wide_driver(uint32_t capability)
 #if CUDART_VERSION >= 12050
     cudaFuncAttributes a;
     cudaDriverEntryPointQueryResult found;
+    quant__plan p = {};
+    quant_cuda_matrix w = {};
     if (capability != 90) return NULL;
-    if (cudaFuncGetAttributes(&a, (const void *)quant__wide_kernel<0, 64, 1, 1, 0>) != cudaSuccess
+    w.bits = 4;
+    p.wide = 64;
+    p.mt = 1;
+    if (cudaFuncGetAttributes(&a, quant__cuda_kernel(p, &w, QUANT_F16)) != cudaSuccess
         || a.sharedSizeBytes == 0
         || cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault,
                                             &found) != cudaSuccess
@@ -1769,7 +2216,7 @@ static size_t order_space(const quant_cuda_matrix *w)
 size_t quant_cuda_workspace_size(const quant_cuda_device *gpu, const quant_cuda_matrix *w)
 {
     size_t most = 0, tokens;
-    if (!gpu || !w) return 0;
+    if (!gpu || !w || is_other(w)) return 0;
     /* blocks are split only while there are few of them: tokens far beyond one block need none */
     for (tokens = 1; tokens <= 512; tokens++) {
         quant__plan a = make_plan(gpu, w, tokens, QUANT_F16);
@@ -1791,7 +2238,7 @@ static quant_result multiply(const quant_cuda_device *gpu, const quant_cuda_matr
                              void *workspace, size_t workspace_size, cudaStream_t stream,
                              quant_error *err)
 {
-    quant__plan p = make_plan(gpu, w, tokens, act);
+    quant__plan p = is_other(w) ? quant__plan{} : make_plan(gpu, w, tokens, act);
     if (plan_workspace(p, w, tokens) > (workspace ? workspace_size : 0))
         return fail(err, QUANT_E_MEMORY, 0, "the workspace is too small");
     cudaError_t e = launch(p, gpu, w, y, ldy, x, ldx, tokens, act, workspace, stream);
@@ -1844,75 +2291,65 @@ quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const quant_cuda_ma
 }
 
 /* ---- packing ---------------------------------------------------------------------------------*/
-static uint32_t get16(const uint8_t *p) { return p[0] | (uint32_t)p[1] << 8; }
-static uint32_t get32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-
-static float half_value(uint32_t h)
-{
-    return __half2float(__half(__half_raw{(unsigned short)h}));
-}
-static uint32_t half_of(float f)
-{
-    return ((__half_raw)__float2half_rn(f)).x;
-}
+/* One text for the host and for kernels: a function for each row's gain, and one for each word of
+ * tiles and records. */
+Q_BOTH uint32_t get16(const uint8_t *p) { return p[0] | (uint32_t)p[1] << 8; }
+Q_BOTH uint32_t get32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
 
 /* GGUF: bytes and weights of a block; 0 for a type that cannot be packed */
-static size_t block_bytes(quant_type t)
+Q_BOTH size_t block_bytes(quant_type t)
 {
-    return t == QUANT_Q4_0 ? 18 : t == QUANT_Q4_1 ? 20 : t == QUANT_Q4_K ? 144 : 0;
+    return t == QUANT_Q4_0 || t == QUANT_IQ4_NL ? 18 : t == QUANT_Q4_1 ? 20 : t == QUANT_Q8_0 ? 34
+         : t == QUANT_Q4_K ? 144 : t == QUANT_Q6_K ? 210 : 0;
 }
-static size_t block_cols(quant_type t) { return t == QUANT_Q4_K ? 256 : 32; }
+Q_BOTH size_t block_cols(quant_type t) { return t == QUANT_Q4_K || t == QUANT_Q6_K ? 256 : 32; }
 
-static const uint8_t *gguf_block(const quant_cuda_source *s, size_t row, size_t col)
+Q_BOTH const uint8_t *gguf_block(const quant_cuda_source *s, size_t row, size_t col)
 {
     size_t n = block_cols(s->type);
     return (const uint8_t *)s->data + (row * (s->cols / n) + col / n) * block_bytes(s->type);
 }
 
-static const uint8_t awq_place[8] = {0, 4, 1, 5, 2, 6, 3, 7};  /* nibble of row r % 8            */
+/* AWQ: where the nibble of a row is in its word, rows 0 to 7 being 0 4 1 5 2 6 3 7 */
+Q_BOTH uint32_t awq_shift(size_t row) { return 4 * ((row & 1) * 4 + (row >> 1 & 3)); }
 
-/* The nibble of one weight, any format but GGUF */
-static uint8_t get_nibble(const quant_cuda_source *s, size_t row, size_t col)
+/* GGUF: 32 weights are 16 bytes, the high nibble 16 further on; Q4_K's 64 are 32 bytes, 32 further
+ * on; Q6_K's 128 are 64 bytes, 64 further on, and 32 bytes for two bits more, 32 further on each */
+Q_BOTH uint32_t gguf_code(const quant_cuda_source *s, size_t row, size_t col)
 {
-    const uint32_t *words = (const uint32_t *)s->data;
-    if (s->format == QUANT_CUDA_AWQ_GEMM)
-        return get32(words + col * (s->rows / 8) + row / 8) >> 4 * awq_place[row & 7] & 15;
-    return get32(words + col / 8 * s->rows + row) >> 4 * (col & 7) & 15;
-}
-
-/* Nibbles of 32 columns from `col` on */
-static void get_nibbles(uint8_t *q, const quant_cuda_source *s, size_t row, size_t col)
-{
-    const uint8_t *b;
-    size_t i;
-    switch (s->format) {
-    case QUANT_CUDA_GGUF:
-        b = gguf_block(s, row, col);
-        if (s->type == QUANT_Q4_K) {        /* 64 weights in 32 bytes, low nibbles first       */
-            size_t sub = col % 256 / 32;
-            b += 16 + sub / 2 * 32;
-            for (i = 0; i < 32; i++) q[i] = b[i] >> 4 * (sub & 1) & 15;
-        } else {                            /* 32 in 16 bytes, the high nibble 16 further on   */
-            b += s->type == QUANT_Q4_0 ? 2 : 4;
-            for (i = 0; i < 32; i++) q[i] = b[i & 15] >> (i < 16 ? 0 : 4) & 15;
-        }
-        break;
-    default:
-        for (i = 0; i < 32; i++) q[i] = get_nibble(s, row, col + i);
+    const uint8_t *b = gguf_block(s, row, col);
+    const size_t i = col % block_cols(s->type);
+    switch (s->type) {
+    case QUANT_Q8_0: return b[2 + i] ^ 128u;
+    case QUANT_Q4_K: return b[16 + i / 64 * 32 + i % 32] >> (i & 32 ? 4 : 0) & 15;
+    case QUANT_Q6_K:
+        return (b[i / 128 * 64 + i % 64] >> (i & 64 ? 4 : 0) & 15)
+               | (b[128 + i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3) << 4;
+    default: return b[(s->type == QUANT_Q4_1 ? 4 : 2) + i % 16] >> (i < 16 ? 0 : 4) & 15;
     }
 }
 
-static uint32_t get_zero(const quant_cuda_source *s, size_t row, size_t group)
+/* The code of one weight; col: in the order of the source */
+Q_BOTH uint32_t get_code(const quant_cuda_source *s, size_t row, size_t col)
+{
+    const uint32_t *words = (const uint32_t *)s->data;
+    if (s->format == QUANT_CUDA_GGUF) return gguf_code(s, row, col);
+    if (s->format == QUANT_CUDA_AWQ_GEMM)
+        return get32(words + col * (s->rows / 8) + row / 8) >> awq_shift(row) & 15;
+    return get32(words + col / 8 * s->rows + row) >> 4 * (col & 7) & 15;
+}
+
+Q_BOTH uint32_t get_zero(const quant_cuda_source *s, size_t row, size_t group)
 {
     if (!s->zeros) return 8;
     uint32_t word = get32(s->zeros + group * (s->rows / 8) + row / 8);
-    if (s->format == QUANT_CUDA_AWQ_GEMM) return word >> 4 * awq_place[row & 7] & 15;
+    if (s->format == QUANT_CUDA_AWQ_GEMM) return word >> awq_shift(row) & 15;
     /* v1 stores zero - 1, and a zero of 0 as 15 */
     return ((word >> 4 * (row & 7)) + (s->format == QUANT_CUDA_GPTQ_V1)) & 15;
 }
 
-/* Scale and offset (0 unless OFFSET) of a row and group */
-static void get_scale(float *scale, float *offset, const quant_cuda_source *s, size_t row,
+/* Scale and offset (0 unless OFFSET) of a row and group; Q6_K: of a row and block */
+Q_BOTH void get_scale(float *scale, float *offset, const quant_cuda_source *s, size_t row,
                       size_t group)
 {
     *offset = 0;
@@ -1920,8 +2357,8 @@ static void get_scale(float *scale, float *offset, const quant_cuda_source *s, s
         *scale = half_value(get16((const uint8_t *)(s->scales + group * s->rows + row)));
         return;
     }
-    const uint8_t *b = gguf_block(s, row, group * 32);
-    *scale = half_value(get16(b));
+    const uint8_t *b = gguf_block(s, row, group * (s->type == QUANT_Q6_K ? 256 : 32));
+    *scale = half_value(get16(b + (s->type == QUANT_Q6_K ? 208 : 0)));
     if (s->type == QUANT_Q4_1) *offset = half_value(get16(b + 2));
     if (s->type == QUANT_Q4_K) {            /* scales and minima of 6 bits, see >>blocks       */
         const uint8_t *c = b + 4;
@@ -1933,14 +2370,147 @@ static void get_scale(float *scale, float *offset, const quant_cuda_source *s, s
     }
 }
 
+/* A NaN fails both comparisons */
+Q_BOTH bool are_finite(float scale, float offset)
+{
+    return fabsf(scale) <= 1e30f && fabsf(offset) <= 1e30f;
+}
+
 /* The power of two that brings `most`, the largest scale, to 256..512; 1 for 0 */
-static float scale_gain(float most)
+Q_BOTH float scale_gain(float most)
 {
     float gain = 1;
     if (most == 0) return 1;
     while (most * gain < 256) gain *= 2;
     while (most * gain >= 512) gain /= 2;
     return gain;
+}
+
+/* All that packing needs, passed by value */
+struct quant__pack_job {
+    quant_cuda_source s;
+    quant_cuda_matrix w;
+    uint8_t *dst;
+    size_t tiles, recs;             /* bytes; gains [row_tiles][32] and the order follow         */
+    uint32_t *status;               /* device only                                               */
+};
+static quant__pack_job pack_job(void *dst, const quant_cuda_matrix *w, const quant_cuda_source *s,
+                                uint32_t *status)
+{
+    quant__pack_job j = {*s, *w, (uint8_t *)dst, 0, 0, status};
+    j.tiles = row_tiles(w) * col_tiles(w) * tile_bytes(w);
+    j.recs = row_tiles(w) * records(w) * matrix_rec_bytes(w);
+    return j;
+}
+Q_BOTH float *pack_gains(const quant__pack_job &j) { return (float *)(j.dst + j.tiles + j.recs); }
+Q_BOTH uint32_t *pack_order(const quant__pack_job &j)   /* [cols]; of ordered matrices only      */
+{
+    return (uint32_t *)(j.dst + j.w.size) - j.w.cols;
+}
+
+/* 1 / gain of a row, padding included, a power of two; false: a scale is not finite */
+Q_BOTH bool pack_gain(const quant__pack_job &j, size_t row)
+{
+    float most = 0, scale, offset;
+    bool good = true;
+    if (row >= j.w.rows) {
+        pack_gains(j)[row] = 0;
+        return true;
+    }
+    for (size_t g = 0; g < records(&j.w); g++) {
+        get_scale(&scale, &offset, &j.s, row, g);
+        most = fmaxf(most, fmaxf(fabsf(scale), fabsf(offset)));
+        good = good && are_finite(scale, offset);
+    }
+    pack_gains(j)[row] = 1 / scale_gain(most);
+    return good;
+}
+
+/* A word of a tile: the place of a code in it is drawn at the top.  at: word of the tile */
+Q_BOTH uint32_t pack_tile_word(const quant__pack_job &j, size_t tile, uint32_t at)
+{
+    const uint32_t *order = j.w.ordered ? pack_order(j) : NULL;
+    const size_t row_tile = tile / col_tiles(&j.w), col_tile = tile % col_tiles(&j.w);
+    const bool bytes = j.w.bits == 8, two_bits = j.w.bits == 6 && at >= 128;
+    const uint32_t in = two_bits ? at - 128 : at & 127;     /* bytes: m is the half of the tile  */
+    const uint32_t lane = two_bits ? in / 2 : in / 4, word = two_bits ? in % 2 : in % 4;
+    uint32_t v = 0;
+    for (uint32_t k = 0; k < (two_bits ? 16u : bytes ? 4u : 8u); k++) {
+        const uint32_t c = k & 1;       /* k: column, pair, then s, as the word has them         */
+        const uint32_t pair = bytes ? (k >> 1) + 2 * (word & 1) : k >> 1 & 3;
+        const uint32_t m = bytes ? at / 128 : two_bits ? word : word / 2;
+        const uint32_t s = bytes ? word / 2 : two_bits ? k / 8 : word % 2;
+        const size_t row = row_tile * 32 + 16 * m + lane / 4 + 8 * (pair & 1);
+        const size_t col = col_tile * 32 + 16 * s + lane % 4 * 2 + 8 * (pair >> 1) + c;
+        if (row >= j.w.rows) continue;
+        const uint32_t q = get_code(&j.s, row, order ? order[col] : col);
+        if (bytes) v |= q << 8 * k;
+        else if (two_bits) v |= q >> 4 << (8 * s + 2 * pair + 16 * c);
+        else v |= (q & 15) << (4 * pair + 16 * c);
+    }
+    return v;
+}
+
+/* A word of a record, [g][i] being of row g + 8 i; padding is 0 */
+Q_BOTH uint32_t pack_record_word(const quant__pack_job &j, size_t record, uint32_t at)
+{
+    const size_t row0 = record / records(&j.w) * 32, group = record % records(&j.w);
+    const bool halves = at < 16 || j.w.zero == QUANT_CUDA_OFFSET;
+    uint32_t v = 0;
+    for (uint32_t k = 0; k < (halves ? 2u : 4u); k++) {
+        const uint32_t e = halves ? at % 16 * 2 + k : at % 8 * 4 + k;
+        const size_t row = row0 + e / 4 + 8 * (e % 4);
+        float scale, offset;
+        if (row >= j.w.rows) continue;
+        if (halves) {
+            get_scale(&scale, &offset, &j.s, row, group);
+            v |= half_of((at < 16 ? scale : offset) * (1 / pack_gains(j)[row])) << 16 * k;
+        } else if (j.w.bits == 6)
+            v |= (uint32_t)gguf_block(&j.s, row, group * 256)[192 + (at - 16) / 8] << 8 * k;
+        else v |= get_zero(&j.s, row, group) << 8 * k;
+    }
+    return v;
+}
+
+/* Word i of tiles and records, once the gains and the order are there */
+Q_BOTH void pack_word(const quant__pack_job &j, size_t i)
+{
+    const size_t tile = tile_bytes(&j.w) / 4, rec = matrix_rec_bytes(&j.w) / 4, n = j.tiles / 4;
+    ((uint32_t *)j.dst)[i] = i < n ? pack_tile_word(j, i / tile, (uint32_t)(i % tile))
+                                   : pack_record_word(j, (i - n) / rec, (uint32_t)((i - n) % rec));
+}
+
+/* The place of column c in the order, by counting; false: its group has too many.  If all find
+ * one, no group has too few. */
+Q_BOTH inline bool pack_column(const quant__pack_job &j, size_t c)
+{
+    const size_t g = j.s.g_idx[c], n = j.s.group;
+    size_t rank = 0;
+    if (g >= (j.s.cols + n - 1) / n) return false;
+    for (size_t i = 0; i < c; i++) rank += j.s.g_idx[i] == g;
+    if (rank >= n || g * n + rank >= j.s.cols) return false;
+    pack_order(j)[g * n + rank] = (uint32_t)c;
+    return true;
+}
+
+static __global__ void quant__pack_order_kernel(const __grid_constant__ quant__pack_job j)
+{
+    const size_t c = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    if (c < j.w.cols && !pack_column(j, c) && j.status)
+        atomicOr((unsigned *)j.status, QUANT_CUDA_BAD_ORDER);
+}
+static __global__ void quant__pack_gain_kernel(const __grid_constant__ quant__pack_job j)
+{
+    const size_t row = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    if (row < row_tiles(&j.w) * 32 && !pack_gain(j, row) && j.status)
+        atomicOr((unsigned *)j.status, QUANT_CUDA_BAD_SCALE);
+}
+static __global__ void quant__pack_word_kernel(const __grid_constant__ quant__pack_job j)
+{
+    const size_t n = (j.tiles + j.recs) / 4;
+    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * blockDim.x)
+        pack_word(j, i);
 }
 
 static quant_result check_source(const quant_cuda_source *s, quant_error *err)
@@ -1954,7 +2524,8 @@ static quant_result check_source(const quant_cuda_source *s, quant_error *err)
     if (!s->data) return fail(err, QUANT_E_ARG, 0, "data is NULL");
     if (s->format == QUANT_CUDA_GGUF) {
         if (!block_bytes(s->type))
-            return fail(err, QUANT_E_TYPE, 0, "GGUF types for the GPU: Q4_0, Q4_1, Q4_K");
+            return fail(err, QUANT_E_TYPE, 0,
+                        "GGUF types for the GPU: Q4_0, Q4_1, Q4_K, IQ4_NL, Q6_K, Q8_0");
         if (s->cols % block_cols(s->type))
             return fail(err, QUANT_E_ARG, 0, "cols: a multiple of the block");
         return QUANT_OK;
@@ -1991,6 +2562,37 @@ static quant_result sort_columns(uint32_t *order, const quant_cuda_source *s, qu
     return QUANT_OK;
 }
 
+/* Everything but the size, from what can be known without reading: zero points stay what they are,
+ * and g_idx is taken for an order */
+static void describe_source(quant_cuda_matrix *w, const quant_cuda_source *s)
+{
+    const bool gguf = s->format == QUANT_CUDA_GGUF;
+    memset(w, 0, sizeof *w);
+    w->rows = s->rows;
+    w->cols = s->cols;
+    w->bits = 4;
+    w->group = gguf ? 32 : (uint32_t)s->group;
+    w->factor = 1;
+    if (!gguf) {
+        w->ordered = s->g_idx && s->group;
+        w->zero = s->zeros ? QUANT_CUDA_ZERO_POINT : QUANT_CUDA_SYMMETRIC;
+        return;
+    }
+    if (s->type == QUANT_Q4_1 || s->type == QUANT_Q4_K) w->zero = QUANT_CUDA_OFFSET;
+    if (s->type == QUANT_IQ4_NL) w->zero = QUANT_CUDA_TABLE;
+    if (s->type == QUANT_Q8_0) w->bits = 8;
+    if (s->type == QUANT_Q6_K) {
+        w->bits = 6;
+        w->group = 16;
+    }
+}
+static size_t packed_size(const quant_cuda_matrix *w)
+{
+    return row_tiles(w) * (col_tiles(w) * tile_bytes(w) + records(w) * matrix_rec_bytes(w)
+                           + 32 * sizeof(float))
+           + (w->ordered ? w->cols * sizeof(uint32_t) : 0);
+}
+
 quant_result quant_cuda_matrix_init(quant_cuda_matrix *w, const quant_cuda_source *s,
                                     quant_error *err)
 {
@@ -2001,98 +2603,91 @@ quant_result quant_cuda_matrix_init(quant_cuda_matrix *w, const quant_cuda_sourc
     memset(w, 0, sizeof *w);
     r = check_source(s, err);
     if (r) return r;
-    bool gguf = s->format == QUANT_CUDA_GGUF;
-    w->rows = s->rows;
-    w->cols = s->cols;
-    w->group = gguf ? 32 : (uint32_t)s->group;
-    if (gguf) w->zero = s->type == QUANT_Q4_0 ? QUANT_CUDA_SYMMETRIC : QUANT_CUDA_OFFSET;
+    bool gguf = s->format == QUANT_CUDA_GGUF, zero_points = false;
+    describe_source(w, s);
     for (g = 0; g < records(w); g++) {
         for (row = 0; row < s->rows; row++) {
             get_scale(&scale, &offset, s, row, g);
-            /* a NaN fails both comparisons */
-            if (!(fabsf(scale) <= 1e30f) || !(fabsf(offset) <= 1e30f)) {
-                uint64_t where = gguf ? row * (s->cols / block_cols(s->type))
-                                        + g * 32 / block_cols(s->type) : g * s->rows + row;
+            if (!are_finite(scale, offset)) {
+                const size_t blocks = s->cols / block_cols(s->type);    /* of a row            */
+                uint64_t where = gguf ? row * blocks + g * blocks / records(w) : g * s->rows + row;
                 return fail(err, QUANT_E_NUMERIC, where, "a scale is not finite");
             }
-            if (!gguf && get_zero(s, row, g) != 8) w->zero = QUANT_CUDA_ZERO_POINT;
+            if (!gguf && get_zero(s, row, g) != 8) zero_points = true;
         }
     }
+    if (!gguf) w->zero = zero_points ? QUANT_CUDA_ZERO_POINT : QUANT_CUDA_SYMMETRIC;
+    w->ordered = 0;
     if (!in_order(s)) {
         r = sort_columns(NULL, s, err);
         if (r) return r;
         w->ordered = 1;
     }
-    w->factor = 1;
-    w->size = row_tiles(w) * (col_tiles(w) * Q_TILE_BYTES + records(w) * record_bytes(w->zero)
-                              + 32 * sizeof(float))
-              + (w->ordered ? w->cols * sizeof(uint32_t) : 0);
+    w->size = packed_size(w);
     return QUANT_OK;
 }
 
-/* Places the nibbles of one row (0..31) of a tile; the layout is drawn at the top. */
-static void put_nibbles(uint8_t *tile, uint32_t row, const uint8_t *q)
+quant_result quant_cuda_matrix_init_device(quant_cuda_matrix *w, const quant_cuda_source *s,
+                                           quant_error *err)
 {
-    uint32_t m = row / 16, g = row % 8, high_row = row / 8 % 2, k;
-    for (k = 0; k < 32; k++) {
-        uint32_t lane = g * 4 + k % 8 / 2, word = 2 * m + k / 16;
-        uint32_t bit = 4 * (high_row + 2 * (k % 16 / 8)) + 16 * (k & 1);
-        tile[lane * 16 + word * 4 + bit / 8] |= (uint8_t)(q[k] << bit % 8);
-    }
+    if (!w || !s) return fail(err, QUANT_E_ARG, 0, "w or s is NULL");
+    memset(w, 0, sizeof *w);
+    quant_result r = check_source(s, err);
+    if (r) return r;
+    describe_source(w, s);
+    w->size = packed_size(w);
+    return QUANT_OK;
 }
 
-static void put16(uint8_t *p, uint32_t v)
+static quant_result check_pack(const void *dst, const quant_cuda_matrix *w,
+                               const quant_cuda_source *s, quant_error *err)
 {
-    p[0] = (uint8_t)v;
-    p[1] = (uint8_t)(v >> 8);
+    quant_cuda_matrix same;
+    if (!dst || !w || !s) return fail(err, QUANT_E_ARG, 0, "dst, w or s is NULL");
+    quant_result r = check_source(s, err);
+    if (r) return r;
+    describe_source(&same, s);
+    if (w->rows != s->rows || w->cols != s->cols || w->size == 0 || w->bits != same.bits
+        || w->group != same.group || (w->ordered && !same.ordered)
+        || (w->zero != same.zero
+            && (w->zero != QUANT_CUDA_SYMMETRIC || same.zero != QUANT_CUDA_ZERO_POINT)))
+        return fail(err, QUANT_E_ARG, 0, "w was made from another source");
+    return QUANT_OK;
 }
 
 quant_result quant_cuda_pack(void *dst, const quant_cuda_matrix *w, const quant_cuda_source *s,
                              quant_error *err)
 {
-    uint8_t *tiles = (uint8_t *)dst, *recs, *gains, q[32];
-    size_t tile_row, k, g;
-    quant_result r;
-    if (!dst || !w || !s) return fail(err, QUANT_E_ARG, 0, "dst, w or s is NULL");
-    r = check_source(s, err);
+    quant_result r = check_pack(dst, w, s, err);
     if (r) return r;
-    if (w->rows != s->rows || w->cols != s->cols || w->size == 0)
-        return fail(err, QUANT_E_ARG, 0, "w was made from another source");
-    recs = tiles + row_tiles(w) * col_tiles(w) * Q_TILE_BYTES;
-    memset(dst, 0, w->size);
-    gains = recs + row_tiles(w) * records(w) * record_bytes(w->zero);
-    const uint32_t rb = record_bytes(w->zero);
-    uint32_t *order = NULL;
+    const quant__pack_job j = pack_job(dst, w, s, NULL);
     if (w->ordered) {
-        order = (uint32_t *)(tiles + w->size) - w->cols;
-        r = sort_columns(order, s, err);
+        r = sort_columns(pack_order(j), s, err);
         if (r) return r;
     }
-    for (tile_row = 0; tile_row < row_tiles(w); tile_row++) {
-        for (uint32_t i = 0; i < 32 && tile_row * 32 + i < w->rows; i++) {
-            size_t row = tile_row * 32 + i;
-            float most = 0, scale, offset;
-            for (g = 0; g < records(w); g++) {
-                get_scale(&scale, &offset, s, row, g);
-                most = fmaxf(most, fmaxf(fabsf(scale), fabsf(offset)));
-            }
-            const float gain = scale_gain(most), back = 1 / gain;       /* powers of two: exact  */
-            memcpy(gains + row * sizeof back, &back, sizeof back);
-            for (k = 0; k < col_tiles(w); k++) {
-                if (!order) get_nibbles(q, s, row, k * 32);
-                for (size_t c = 0; order && c < 32; c++)
-                    q[c] = get_nibble(s, row, order[k * 32 + c]);
-                put_nibbles(tiles + (tile_row * col_tiles(w) + k) * Q_TILE_BYTES, i, q);
-            }
-            for (g = 0; g < records(w); g++) {
-                uint8_t *rec = recs + (tile_row * records(w) + g) * rb;
-                uint32_t at = i % 8 * 4 + i / 8;        /* [g][i] of row g + 8 i               */
-                get_scale(&scale, &offset, s, row, g);
-                put16(rec + at * 2, half_of(scale * gain));
-                if (w->zero == QUANT_CUDA_ZERO_POINT) rec[64 + at] = (uint8_t)get_zero(s, row, g);
-                if (w->zero == QUANT_CUDA_OFFSET) put16(rec + 64 + at * 2, half_of(offset * gain));
-            }
-        }
-    }
+    for (size_t row = 0; row < row_tiles(w) * 32; row++) pack_gain(j, row);
+    for (size_t i = 0; i < (j.tiles + j.recs) / 4; i++) pack_word(j, i);
     return QUANT_OK;
+}
+
+quant_result quant_cuda_pack_device(void *dst, const quant_cuda_matrix *w,
+                                    const quant_cuda_source *s, uint32_t *status, void *stream,
+                                    quant_error *err)
+{
+    quant_result r = check_pack(dst, w, s, err);
+    if (r) return r;
+    if ((uintptr_t)dst % 256) return fail(err, QUANT_E_ARG, 0, "dst is aligned to 256 bytes");
+    const quant__pack_job j = pack_job(dst, w, s, status);
+    const cudaStream_t st = (cudaStream_t)stream;
+    const size_t words = (j.tiles + j.recs) / 4, blocks = (words + 255) / 256;
+    if (w->ordered) {
+        /* columns of a wrong g_idx that find no place must not leave one undefined */
+        cudaError_t e = cudaMemsetAsync(pack_order(j), 0, w->cols * sizeof(uint32_t), st);
+        if (e != cudaSuccess) return fail(err, QUANT_E_STATE, 0, cudaGetErrorString(e));
+        quant__pack_order_kernel<<<(unsigned)((w->cols + 127) / 128), 128, 0, st>>>(j);
+    }
+    quant__pack_gain_kernel<<<(unsigned)((row_tiles(w) + 3) / 4), 128, 0, st>>>(j);
+    quant__pack_word_kernel<<<(unsigned)(blocks < 65536 ? blocks : 65536), 256, 0, st>>>(j);
+    cudaError_t e = cudaGetLastError();
+    return e == cudaSuccess ? QUANT_OK : fail(err, QUANT_E_STATE, 0, cudaGetErrorString(e));
 }

@@ -11,6 +11,8 @@
  * Columns: shape N,K; M tokens; us a call; TB/s of packed weights; TFLOP/s; time of cuBLAS over
  * ours; ours over the pure read; the larger of bytes / 4.3 TB/s and operations / 790 TFLOP/s over
  * ours. */
+#define QUANT_API extern "C" __attribute__((weak))      /* the library's are called             */
+#define QUANT_CUDA_LINKED
 #include "../quant_cuda.cu"
 #include <algorithm>
 #include <cublas_v2.h>
@@ -190,7 +192,7 @@ static void sweep(const shape &s, void *y, const void *x, size_t m, quant_type a
             for (uint32_t wk = 1; wk * wr <= 16; wk++)
                 for (uint32_t splits = 1; splits <= 4; splits++)
                     for (uint32_t cluster = 0; cluster < 2; cluster++) {
-                        quant__plan p = {nt, wr, wk, splits, cluster, 0, 0, 0, 0, 0, 0};
+                        quant__plan p = {nt, wr, wk, splits, cluster, 0, 0, 0, 0, 0, 0, 0};
                         uint32_t warps = wr * wk;
                         if (warps < 5 || warps > (nt <= 2 ? 16u : 8u)) continue;
                         if ((splits > 1) != cluster) continue;
