@@ -12,6 +12,8 @@
  * ctx - 1 tokens of the text, as perplexity takes them.  --output: also the output matrix.
  *
  * gptq: quantizes matrix after matrix while the text runs through the model (layerwise.h).
+ * awq: finds scales and moves them into the norms and matrices before, then rounds to
+ * nearest, clipped; awq+gptq: the scales, then gptq.
  * Interrupted, the same command goes on where it was: OUT.part holds what is finished.
  *
  * OUT appears under its name only when it is complete. */
