@@ -842,7 +842,8 @@ QUANT_API size_t quant_gptq_size(const quant_grid *grid, size_t cols);
 /* Orders and factors H.  h [cols x ldh]: the lower half is read, sums over any number of tokens; it
  * is made symmetric and damped in place and borrowed.  buf [size] is borrowed, too.
  * H that is not positive definite (few tokens, equal columns): damp is doubled and counted in
- * g->raised.  Columns without data count as damped only: they are rounded to nearest.
+ * g->raised.  Columns without data count as damped only: they are rounded to nearest.  So are all,
+ * with g->dead == cols, when H is 0: an expert that no token has reached.
  * E_TYPE: grid.  E_ARG: cols.  E_MEMORY: buf.  E_NUMERIC: H is not finite or has a negative
  * diagonal (where: the column), or no damping up to 1 helps. */
 QUANT_API quant_result quant_gptq_prepare(quant_gptq *g, const quant_grid *grid, float *h,

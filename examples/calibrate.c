@@ -5,6 +5,9 @@
  *     calibrate gptq|awq|awq+gptq MODEL.gguf TEXT OUT.gguf TYPE [--tokens N]
  *         [--order natural|group|act] [--damp D] [--asymmetric-calibration [A]] [--report FILE]
  *         [--threads N]
+ *     calibrate hessian MODEL.gguf TEXT OUT.gguf [--tokens N] [--skip-tokens N] [--threads N]
+ *     calibrate merge A.gguf B.gguf ... OUT.gguf
+ *     calibrate gptq MODEL.gguf --hessian SUMS.gguf OUT.gguf TYPE [options]
  *
  * imatrix: for every matrix of the blocks the sums of x^2 of each input column over all tokens, and
  * the number of tokens: the importance file that llama-quantize and examples/quantize.c read.  OUT
@@ -16,14 +19,19 @@
  * nearest, clipped; awq+gptq: the scales, then gptq.
  * Interrupted, the same command goes on where it was: OUT.part holds what is finished.
  *
+ * hessian: what gptq needs of the text, as sums over the tokens of the inputs of the unquantized
+ * model (hessian.h), so that machines share a long text; merge adds files up, in double, in the
+ * order given, rounded once; gptq --hessian quantizes from them.  Inputs are then not those of the
+ * blocks quantized before, which costs some quality: for where one machine is not enough.
+ *
  * OUT appears under its name only when it is complete. */
-#include "layerwise.h"
+#include "hessian.h"
 #include <sys/stat.h>
 
 typedef struct options {
-    const char *model, *text, *out, *type, *report;
-    size_t      n_ctx, chunks, threads, tokens;
-    int         output, gptq, as_mix;
+    const char *model, *text, *out, *type, *report, *sums;
+    size_t      n_ctx, chunks, threads, tokens, skip;
+    int         output, gptq, as_mix, hessian;
     lw_options  lw;
 } options;
 
@@ -44,6 +52,9 @@ typedef struct gather {
 static const char usage[] =
     "usage: calibrate imatrix MODEL.gguf TEXT OUT.gguf [--ctx 512] [--chunks N] [--output] [-t N]\n"
     "       calibrate gptq|awq|awq+gptq MODEL.gguf TEXT OUT.gguf TYPE [options]\n"
+    "       calibrate gptq MODEL.gguf --hessian SUMS.gguf OUT.gguf TYPE [options]\n"
+    "       calibrate hessian MODEL.gguf TEXT OUT.gguf [--tokens N] [--skip-tokens N]\n"
+    "       calibrate merge A.gguf B.gguf ... OUT.gguf\n"
     "imatrix: importance file; OUT.dat gets llama.cpp's older form\n"
     "  --ctx N       tokens of a chunk\n"
     "  --chunks N    at most so many chunks\n"
@@ -55,8 +66,8 @@ static const char usage[] =
     "  --tokens N    of the text, default 65536\n"
     "  --ctx N       tokens of a chunk, default 512\n"
     "  --order O     group (default), natural or act: which columns are rounded first\n"
-"  --damp D      part of the mean diagonal of the Hessian added to it, default 0.03; more when\n"
-    "                there are few tokens: at least columns / tokens\n"
+    "  --damp D      part of the mean diagonal of the Hessian added to it, default 0.03; with few\n"
+    "                tokens more, at least columns / tokens\n"
     "  --asymmetric-calibration [A]  how far a matrix makes up for the errors in its inputs, 0 to\n"
     "                1, default 0.6; 0 is faster\n"
     "  --residual A  how much of the errors of the sum over all blocks so far attention output\n"
@@ -66,6 +77,12 @@ static const char usage[] =
     "  --report FILE one line for each matrix: name, type, rows, columns, loss for a weight and\n"
     "                token, damp, times it was raised, dead columns, rows rounded plainly because\n"
     "                that was better\n"
+    "  --hessian F   sums that hessian and merge made instead of a text; matrices are then not\n"
+    "                fitted to the errors of those before\n"
+    "hessian: sums over tokens of the inputs of all matrices, for gptq --hessian\n"
+    "  --tokens N    default 65536\n"
+    "  --skip-tokens N  leaves out the first N tokens of the text; a multiple of --ctx\n"
+    "merge: adds files of hessian up, made from parts of a text, maybe on several machines\n"
     "-t N, --threads N   default: all processors\n";
 
 static int fail(const char *what, const char *why)
@@ -100,29 +117,21 @@ static void see(void *user, const llama_linear *w, const float *x, size_t tokens
 
 /* Writing ---------------------------------------------------------------------------------------*/
 
-static size_t to_file(void *user, const void *src, size_t n)
-{
-    return fwrite(src, 1, n, (FILE *)user);
-}
-
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
 }
 
-static int write_gguf(const gather *g, const options *o, size_t chunks, FILE *f)
+static int write_gguf(const gather *g, const options *o, size_t chunks, const out_file *f)
 {
     quant_gguf_out out;
-    quant_sink sink;
     quant_str dataset;
     char name[128];
     size_t i, k;
-    sink.write = to_file;
-    sink.user = f;
     dataset.p = base_name(o->text);
     dataset.n = strlen(dataset.p);
-    quant_gguf_begin(&out, sink, 0, NULL);
+    quant_gguf_begin(&out, out_sink(f), 0, NULL);
     quant_gguf_put_str(&out, "general.type", "imatrix");
     quant_gguf_put_array(&out, "imatrix.datasets", QUANT_KV_STR, &dataset, 1);
     quant_gguf_put_u32(&out, "imatrix.chunk_count", (uint32_t)chunks);
@@ -191,28 +200,17 @@ static void write_dat(const gather *g, const options *o, size_t chunks, FILE *f)
 static int write_out(const gather *g, const options *o, size_t chunks)
 {
     size_t n = strlen(o->out);
-    char *temp = (char *)malloc(n + 8);
-    FILE *f = NULL;
-    int fd, r = 1, dat = n > 4 && strcmp(o->out + n - 4, ".dat") == 0;
-    if (!temp) return fail("out of memory", "");
-    memcpy(temp, o->out, n);
-    memcpy(temp + n, ".XXXXXX", 8);
-    fd = mkstemp(temp);
-    if (fd >= 0) f = fdopen(fd, "wb");
-    if (!f) {
-        if (fd >= 0) { close(fd); remove(temp); }
-        free(temp);
-        return fail(o->out, "cannot be created");
-    }
-    fchmod(fd, 0644);
-    if (dat) write_dat(g, o, chunks, f);
-    if (dat || write_gguf(g, o, chunks, f) == 0) r = ferror(f) ? fail(o->out, "write error") : 0;
-    if (fclose(f) && r == 0) r = fail(o->out, "write error");
-    if (r == 0 && rename(temp, o->out)) r = fail(o->out, "cannot be renamed to");
-    if (r) remove(temp);
-    else fprintf(stderr, "%s: %zu matrices, %zu chunks of %zu tokens\n", o->out, g->n, chunks,
-                 o->n_ctx);
-    free(temp);
+    int r = 0, dat = n > 4 && strcmp(o->out + n - 4, ".dat") == 0;
+    out_file f;
+    const char *why = out_begin(&f, o->out);
+    if (why) return fail(o->out, why);
+    if (dat) write_dat(g, o, chunks, f.f);
+    else r = write_gguf(g, o, chunks, &f);
+    why = out_end(&f, r);
+    if (r == 0 && why) r = fail(o->out, why);
+    if (r == 0)
+        fprintf(stderr, "%s: %zu matrices, %zu chunks of %zu tokens\n", o->out, g->n, chunks,
+                o->n_ctx);
     return r;
 }
 
@@ -312,6 +310,7 @@ static int parse_gptq(options *o, const char *a, const char *value)
     if (!strcmp(a, "--tokens")) ok = number(value, 2, &o->tokens);
     else if (!strcmp(a, "--order")) ok = order(value, &o->lw.gptq.order);
     else if (!strcmp(a, "--damp")) ok = real(value, 1e-6, 1, &o->lw.gptq.damp);
+    else if (!strcmp(a, "--hessian") && o->lw.methods == LW_GPTQ) ok = (o->sums = value) != NULL;
     else if (o->lw.methods == LW_AWQ && strcmp(a, "--report")) ok = 0;
     else if (!strcmp(a, "--asymmetric-calibration"))    /* the number may be left out             */
         ok = real(value, 0, 1, &o->lw.shift) ? 1 : 2;
@@ -337,14 +336,16 @@ static int parse(options *o, int argc, char **argv)
     if (argc > 1 && !strcmp(argv[1], "gptq")) o->lw.methods = LW_GPTQ;
     if (argc > 1 && !strcmp(argv[1], "awq")) o->lw.methods = LW_AWQ;
     if (argc > 1 && !strcmp(argv[1], "awq+gptq")) o->lw.methods = LW_AWQ | LW_GPTQ;
-    if (argc < 2 || (strcmp(argv[1], "imatrix") && !o->lw.methods))
-        return fail("the first argument must be imatrix, gptq, awq or awq+gptq (see --help)", "");
+    o->hessian = argc > 1 && !strcmp(argv[1], "hessian");
+    if (argc < 2 || (strcmp(argv[1], "imatrix") && !o->hessian && !o->lw.methods))
+        return fail("the first argument must be imatrix, gptq, awq, awq+gptq, hessian or merge "
+                    "(see --help)", "");
     o->gptq = o->lw.methods != 0;
     if (o->lw.methods == LW_AWQ) o->lw.shift = 0;
     for (i = 2; i < argc; i++) {
         const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         int ok = 1;
-        if (!strcmp(a, "--output") && !o->gptq) o->output = 1;
+        if (!strcmp(a, "--output") && !o->gptq && !o->hessian) o->output = 1;
         else if (!strcmp(a, "--mix") && o->gptq) o->as_mix = 1;
         else if (a[0] != '-') {
             if (!o->model) o->model = a;
@@ -356,12 +357,24 @@ static int parse(options *o, int argc, char **argv)
             if (!strcmp(a, "--ctx")) ok = number(value, 2, &o->n_ctx);
             else if (!strcmp(a, "-t") || !strcmp(a, "--threads"))
                 ok = number(value, 1, &o->threads);
-            else if (!strcmp(a, "--chunks") && !o->gptq) ok = number(value, 1, &o->chunks);
+            else if (o->hessian && !strcmp(a, "--tokens")) ok = number(value, 2, &o->tokens);
+            else if (o->hessian && !strcmp(a, "--skip-tokens")) ok = number(value, 0, &o->skip);
+            else if (!strcmp(a, "--chunks") && !o->gptq && !o->hessian)
+                ok = number(value, 1, &o->chunks);
             else ok = o->gptq ? parse_gptq(o, a, value) : 0;
             i += ok != 2;
         }
         if (ok <= 0) return fail("bad argument (see --help)", a);
     }
+    if (o->sums) {                              /* no text among the arguments                    */
+        if (o->type) return fail("--hessian takes the place of the text (see --help)", "");
+        o->type = o->out;
+        o->out = o->text;
+        o->text = NULL;
+        o->lw.shift = o->lw.residual = 0;
+        o->n_ctx = 64;
+    }
+    if (o->skip % o->n_ctx) return fail("--skip-tokens is not a multiple of --ctx", "");
     if (!o->out || (o->gptq && !o->type))
         return fail(o->gptq ? "a model, a text, an output and a type are needed (see --help)"
                             : "a model, a text and an output are needed (see --help)", "");
@@ -369,18 +382,50 @@ static int parse(options *o, int argc, char **argv)
     return 0;
 }
 
+static int run_hessian(options *o, llama_context *c, const llama_tokens *t)
+{
+    size_t chunks = llama_n_chunks(&c->model->vocab, t, o->n_ctx);
+    const char *why;
+    o->lw.n_ctx = o->n_ctx;
+    o->lw.first = o->skip / o->n_ctx;
+    o->lw.shift = o->lw.residual = 0;
+    o->lw.mix = -1;
+    o->lw.type = QUANT_F16;
+    if (o->lw.first >= chunks) return fail(o->text, "no whole chunk is left of the text");
+    chunks -= o->lw.first;
+    o->lw.chunks = o->tokens / o->n_ctx < chunks ? o->tokens / o->n_ctx : chunks;
+    if (o->lw.chunks == 0) return fail("--tokens is less than one chunk", "");
+    why = hs_collect(c->model, c, t, &o->lw, o->out);
+    if (why) return fail(o->out, why);
+    fprintf(stderr, "%s: %zu inputs, %zu tokens\n", o->out, HS_INPUTS * c->model->hp.n_layer,
+            o->lw.chunks * o->n_ctx);
+    return 0;
+}
+
+static int run_merge(int argc, char **argv)
+{
+    const char *why, *which;
+    int i;
+    if (argc < 4) return fail("files of sums and an output are needed (see --help)", ""), 2;
+    for (i = 2; i < argc; i++)
+        if (argv[i][0] == '-') return fail("bad argument (see --help)", argv[i]), 2;
+    catch_interrupt();
+    why = hs_merge(argv + 2, (size_t)argc - 3, argv[argc - 1], &which);
+    return why ? fail(which, why) : 0;
+}
+
 /* Quantizes the model; the line `asked` must tell apart what gives different bytes. */
-static int run_gptq(options *o, llama_context *c, const llama_tokens *t, const char *text,
-                    size_t text_size)
+static int run_gptq(options *o, llama_context *c, const llama_tokens *t, uint64_t text_sum)
 {
     static lw_work w;
     char asked[512];
-    size_t chunks = llama_n_chunks(&c->model->vocab, t, o->n_ctx);
+    size_t chunks = o->sums ? 0 : llama_n_chunks(&c->model->vocab, t, o->n_ctx), n;
     FILE *report = NULL;
     int r;
     o->lw.n_ctx = o->n_ctx;
     o->lw.chunks = o->tokens / o->n_ctx < chunks ? o->tokens / o->n_ctx : chunks;
-    if (o->lw.chunks == 0) return fail("--tokens is less than one chunk", "");
+    n = o->sums ? o->lw.sums_tokens : o->lw.chunks * o->n_ctx;
+    if (n == 0) return fail("--tokens is less than one chunk", "");
     if (o->report) {
         report = fopen(o->report, "w");
         if (!report) return fail(o->report, "cannot be written");
@@ -394,11 +439,11 @@ static int run_gptq(options *o, llama_context *c, const llama_tokens *t, const c
              o->lw.chunks, (unsigned)o->lw.gptq.order, (double)o->lw.gptq.damp,
              (double)o->lw.shift, (double)o->lw.residual, (int)o->lw.gptq.sweeps,
              (int)o->lw.gptq.trials, (unsigned long long)c->model->tensor_bytes,
-             (unsigned long long)lw__sum((const uint8_t *)text, text_size));
+             (unsigned long long)text_sum);
     r = lw_run(&w, c->model, c, t, &o->lw, o->out, asked);
     if (r) fail(w.err, "");
     else {
-        fprintf(stderr, "%s: %s, %zu tokens, %.0f s", o->out, o->type, o->lw.chunks * o->n_ctx,
+        fprintf(stderr, "%s: %s, %zu tokens, %.0f s", o->out, o->type, n,
                 llama_seconds() - w.since);
         if (o->lw.methods & LW_GPTQ)
             fprintf(stderr, "; plain rounding was better for %zu of %zu rows", w.plain, w.rows);
@@ -414,14 +459,16 @@ int main(int argc, char **argv)
     llama_model lm;
     llama_context c;
     llama_tokens t = { NULL, 0, 0 };
+    static hs_file sums;
     size_t size = 0, batch;
-    char *text;
+    const char *why = NULL;
+    char *text = NULL;
     int r = 1;
     if (wants_help(argc, argv, usage)) return 0;
+    if (argc > 1 && !strcmp(argv[1], "merge")) return run_merge(argc, argv);
     if (parse(&o, argc, argv)) return 2;
     catch_interrupt();
-    text = llama_read_file(o.text, &size);
-    if (!text) return fail(o.text, "cannot be read");
+    if (!o.sums && !(text = llama_read_file(o.text, &size))) return fail(o.text, "cannot be read");
     if (llama_model_open(&lm, o.model)) {
         free(text);
         return fail(lm.err, "");
@@ -429,12 +476,20 @@ int main(int argc, char **argv)
     memset(&c, 0, sizeof c);
     batch = (1u << 23) / lm.vocab.n;
     batch = !o.output || batch > 128 ? 128 : batch < 8 ? 8 : batch;
-    if (o.gptq) batch = o.n_ctx;
-    if (llama_context_init(&c, &lm, o.n_ctx, batch, o.threads)) fail(c.err, "");
+    if (o.gptq || o.hessian) batch = o.n_ctx;
+    if (o.sums && !(why = hs_open(&sums, o.sums))) why = hs_check(&sums, &lm);
+    o.lw.sums = o.sums ? hs_load : NULL;
+    o.lw.sums_user = &sums;
+    o.lw.sums_tokens = (size_t)sums.tokens;
+    if (why) fail(o.sums, why);
+    else if (llama_context_init(&c, &lm, o.n_ctx, batch, o.threads)) fail(c.err, "");
+    else if (o.sums) r = run_gptq(&o, &c, &t, sums.sum);
     else if (llama_tokenize(&lm.vocab, &t, text, size, 0, 0)) fail("out of memory", "");
     else if (llama_n_chunks(&lm.vocab, &t, o.n_ctx) == 0)
         fail(o.text, "the text is shorter than one chunk");
-    else r = o.gptq ? run_gptq(&o, &c, &t, text, size) : run(&o, &c, &t);
+    else if (o.hessian) r = run_hessian(&o, &c, &t);
+    else r = o.gptq ? run_gptq(&o, &c, &t, lw__sum((const uint8_t *)text, size)) : run(&o, &c, &t);
+    quant_gguf_close(&sums.g);
     llama_context_free(&c);
     llama_model_close(&lm);
     free(t.id);

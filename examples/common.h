@@ -133,6 +133,56 @@ static inline int str_is(quant_str s, const char *text)
     return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
 }
 
+/* Files that appear when they are complete -----------------------------------------------------*/
+
+typedef struct out_file { FILE *f; char *temp; const char *path; } out_file;
+
+/* Opens a temporary file beside `path`.  NULL, or why not. */
+static inline const char *out_begin(out_file *o, const char *path)
+{
+    size_t n = strlen(path);
+    int fd;
+    o->f = NULL;
+    o->path = path;
+    o->temp = (char *)malloc(n + 8);
+    if (!o->temp) return "out of memory";
+    memcpy(o->temp, path, n);
+    memcpy(o->temp + n, ".XXXXXX", 8);
+    fd = mkstemp(o->temp);
+    if (fd >= 0) o->f = fdopen(fd, "wb");
+    if (o->f) {
+        fchmod(fd, 0644);
+        return NULL;
+    }
+    if (fd >= 0) { close(fd); remove(o->temp); }
+    free(o->temp);
+    return "cannot be created";
+}
+
+/* Closes it, and gives it its name unless it failed.  NULL, or what went wrong here. */
+static inline const char *out_end(out_file *o, int failed)
+{
+    const char *why = ferror(o->f) ? "write error" : NULL;
+    if (fclose(o->f) && !why) why = "write error";
+    if (!why && !failed && rename(o->temp, o->path)) why = "cannot be renamed to";
+    if (why || failed) remove(o->temp);
+    free(o->temp);
+    return why;
+}
+
+static inline size_t out_write(void *user, const void *src, size_t n)
+{
+    return fwrite(src, 1, n, (FILE *)user);
+}
+
+static inline quant_sink out_sink(const out_file *o)
+{
+    quant_sink s;
+    s.write = out_write;
+    s.user = o->f;
+    return s;
+}
+
 /* Models ----------------------------------------------------------------------------------------*/
 
 /* The files stay open and are read by position: unlike a mapping this leaves nothing behind in the

@@ -20,8 +20,11 @@ enum { LW_ROWS = 64 };              /* queries at a time in attention           
 
 enum { LW_AWQ = 1, LW_GPTQ = 2 };      /* methods: scales before rounding; GPTQ, else nearest   */
 
+struct lw_work;
+
 typedef struct lw_options {
     size_t         n_ctx, chunks;   /* tokens are n_ctx * chunks                                 */
+    size_t         first;           /* chunks of the text that are left out                      */
     quant_gptq_opt gptq;
     quant_grid     integers;        /* bits != 0: rounded to these and stored as F16             */
     float          shift;           /* how far W moves towards what the data asks of it          */
@@ -30,6 +33,10 @@ typedef struct lw_options {
     quant_type     type;
     uint32_t       methods;         /* LW_AWQ, LW_GPTQ or both                                   */
     FILE          *report;          /* NULL, or one line for each matrix                         */
+    /* NULL, or gives w->h instead of a text, for all matrices that share mat's input            */
+    int          (*sums)(void *user, struct lw_work *w, size_t layer, int mat);
+    void          *sums_user;
+    size_t         sums_tokens;
 } lw_options;
 
 /* One matrix of the block being worked on. */
@@ -615,6 +622,47 @@ static inline int lw_block(lw_work *w, size_t layer)
     return 0;
 }
 
+/* A block from sums that are there already: no stream goes through it. */
+static inline int lw_block_sums(lw_work *w, size_t layer)
+{
+    static const int mats[LW_MATS] = { LW_Q, LW_K, LW_V, LW_O, LW_GATE, LW_UP, LW_DOWN };
+    static const int first[5] = { 0, 3, 4, 6, 7 };      /* of the matrices of each input          */
+    int k;
+    if (lw_load(w, layer)) return -1;
+    for (k = 0; k < 4; k++) {
+        const int *m = mats + first[k];
+        if (w->o->sums(w->o->sums_user, w, layer, m[0])) return -1;
+        if (lw_group(w, m, (size_t)(first[k + 1] - first[k]), 0)) return -1;
+    }
+    return 0;
+}
+
+/* The sums of each input of a block of the unquantized model: emit finds them in w->h, lower. */
+static inline int lw_gather_block(lw_work *w, size_t layer,
+                                  int (*emit)(void *, lw_work *, size_t, int), void *user)
+{
+    llama_layer *l = &w->m->layers[layer];
+    size_t chunk, i;
+    if (lw_load(w, layer)) return -1;
+    for (i = 0; i < LW_MATS; i++) {
+        memcpy(w->mat[i].v, w->mat[i].w, w->mat[i].rows * w->mat[i].cols * sizeof(float));
+        lw_turn(&w->mat[i], LW_REAL);
+    }
+    lw_capture_norm(w, l->attn_norm);
+    if (emit(user, w, layer, LW_Q)) return -1;
+    for (chunk = 0; chunk < w->o->chunks; chunk++) lw_attention(w, LW_REAL, chunk, layer);
+    lw_capture_mid(w, layer, LW_O);
+    if (emit(user, w, layer, LW_O)) return -1;
+    lw_residual(w, layer, LW_O);
+    lw_capture_norm(w, l->ffn_norm);
+    if (emit(user, w, layer, LW_GATE)) return -1;
+    for (chunk = 0; chunk < w->o->chunks; chunk++) lw_forward(w, LW_REAL, chunk, layer);
+    lw_capture_mid(w, layer, LW_DOWN);
+    if (emit(user, w, layer, LW_DOWN)) return -1;
+    lw_residual(w, layer, LW_DOWN);
+    return stopped() ? llama_fail(w->err, "interrupted, nothing written") : 0;
+}
+
 /* >>resume --------------------------------------------------------------------------------------
  * OUT.part: a line that says what was asked for, then the finished tensors.  A later run with the
  * same line takes them as they are; a record that was cut off by an interruption is dropped. */
@@ -697,11 +745,6 @@ static inline int lw_restore(lw_work *w, const char *path, const char *asked)
 }
 
 /* >>write ---------------------------------------------------------------------------------------*/
-static inline size_t lw__to_file(void *user, const void *src, size_t n)
-{
-    return fwrite(src, 1, n, (FILE *)user);
-}
-
 /* "blk.0.ffn_up.weight" -> "blk.0.ffn_up.scale" */
 static inline void lw__scale_name(char *buf, size_t size, quant_str name)
 {
@@ -857,26 +900,12 @@ static inline int lw__tensors(lw_work *w, quant_gguf_out *out, int data)
 /* Writes the model to `path`, which appears when it is complete. */
 static inline int lw_write(lw_work *w, const char *path)
 {
-    size_t n = strlen(path);
-    char *temp = (char *)malloc(n + 8);
     quant_gguf_out out;
-    quant_sink sink;
-    FILE *f = NULL;
-    int fd, r;
-    if (!temp) return llama_fail(w->err, "out of memory");
-    memcpy(temp, path, n);
-    memcpy(temp + n, ".XXXXXX", 8);
-    fd = mkstemp(temp);
-    if (fd >= 0) f = fdopen(fd, "wb");
-    if (!f) {
-        if (fd >= 0) { close(fd); remove(temp); }
-        free(temp);
-        return llama_fail(w->err, "%.300s cannot be created", path);
-    }
-    fchmod(fd, 0644);
-    sink.write = lw__to_file;
-    sink.user = f;
-    quant_gguf_begin(&out, sink, 0, NULL);
+    out_file f;
+    const char *why = out_begin(&f, path);
+    int r;
+    if (why) return llama_fail(w->err, "%.300s: %s", path, why);
+    quant_gguf_begin(&out, out_sink(&f), 0, NULL);
     lw__metadata(w, &out);
     lw__tensors(w, &out, 0);
     quant_gguf_header(&out);
@@ -885,10 +914,8 @@ static inline int lw_write(lw_work *w, const char *path)
         quant_error_text(w->err, LLAMA_ERR, &out.err);
         r = -1;
     }
-    if (fclose(f) && r == 0) r = llama_fail(w->err, "%.300s: write error", path);
-    if (r == 0 && rename(temp, path)) r = llama_fail(w->err, "%.300s cannot be renamed to", path);
-    if (r) remove(temp);
-    free(temp);
+    why = out_end(&f, r);
+    if (why && r == 0) r = llama_fail(w->err, "%.300s: %s", path, why);
     return r;
 }
 
@@ -901,7 +928,7 @@ static inline void lw_embed(lw_work *w, const llama_tokens *t)
     size_t chunk, i, k, n = w->o->n_ctx;
     int32_t *ids = (int32_t *)w->a;             /* [n_ctx]: a has room for n_ctx states           */
     for (chunk = 0; chunk < w->o->chunks; chunk++) {
-        llama_chunk(&m->vocab, t, n, chunk, ids);
+        llama_chunk(&m->vocab, t, n, w->o->first + chunk, ids);
         for (i = 0; i < n; i++) {
             float *x = w->x[LW_PLAIN] + (chunk * n + i) * w->e;
             quant_to_f32(em->type, x, (const uint8_t *)em->data + (size_t)ids[i] * em->row_size, 1,
@@ -923,7 +950,7 @@ static inline int lw_reserve(lw_work *w)
     quant_grid grid = w->o->integers;
     w->e = e;
     w->width = wide;
-    w->tokens = all;
+    w->tokens = w->o->sums ? w->o->sums_tokens : all;
     w->n_mats = h->n_layer * LW_MATS;
     for (k = 0; k < LW_STREAMS; k++) {
         w->x[k] = (float *)llama_alloc(a, all * e, 4);
@@ -1010,9 +1037,10 @@ static inline int lw_run(lw_work *w, llama_model *m, llama_context *c, const lla
     }
     if (r == 0) {
         if (w->n_done) fprintf(stderr, "going on after %zu matrices\n", w->n_done);
-        lw_embed(w, t);
+        if (!o->sums) lw_embed(w, t);
         lw_turns(c, o->n_ctx);
-        for (i = 0; i < m->hp.n_layer && r == 0; i++) r = lw_block(w, i);
+        for (i = 0; i < m->hp.n_layer && r == 0; i++)
+            r = o->sums ? lw_block_sums(w, i) : lw_block(w, i);
         if (r == 0) r = lw_write(w, path);
     }
     if (w->part) fclose(w->part);
@@ -1022,6 +1050,32 @@ static inline int lw_run(lw_work *w, llama_model *m, llama_context *c, const lla
     free(lw_the_plan.refs);
     free(lw_the_plan.types);
     free(part);
+    return r;
+}
+
+/* Gives the sums of every input of the unquantized model to emit, block after block.  o->shift must
+ * be 0. */
+static inline int lw_gather(lw_work *w, llama_model *m, llama_context *c, const llama_tokens *t,
+                            const lw_options *o, int (*emit)(void *, lw_work *, size_t, int),
+                            void *user)
+{
+    size_t i;
+    int r = 0;
+    memset(w, 0, sizeof *w);
+    w->o = o;
+    w->m = m;
+    w->c = c;
+    c->user = w;
+    w->since = llama_seconds();
+    if (lw_plan_init(&lw_the_plan, m, o) || lw_reserve(w)) r = llama_fail(w->err, "out of memory");
+    if (r == 0) {
+        lw_embed(w, t);
+        lw_turns(c, o->n_ctx);
+    }
+    for (i = 0; i < m->hp.n_layer && r == 0; i++) r = lw_gather_block(w, i, emit, user);
+    llama_arena_free(&w->arena);
+    free(lw_the_plan.refs);
+    free(lw_the_plan.types);
     return r;
 }
 #endif

@@ -1,6 +1,7 @@
 /* calibrate gptq as a user runs it: same bytes for any number of threads and after interruptions,
  * mixes, and models that are nearer to the original than plain rounding makes them. */
 #include "test.h"
+#include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -282,6 +283,110 @@ static void cli_awq_refuses(void)
     CHECK(access(DIR "x.gguf", F_OK) != 0 && access(DIR "x.gguf.part", F_OK) != 0);
 }
 
+#define SUMS "build/calibrate hessian " TINY " examples/models/story.txt " DIR
+
+/* The file opened; tokens of all inputs are `tokens`. */
+static int sums_open(quant_gguf *g, const char *path, uint64_t tokens)
+{
+    uint64_t v = 0;
+    size_t i;
+    if (!CHECK(quant_gguf_open_file(g, path, NULL, NULL) == QUANT_OK)) return 0;
+    for (i = 0; i < g->n_tensors; i++)
+        CHECK(quant_kv_u64(quant_gguf_find(g, "hessian.tokens"), i, &v) == QUANT_OK &&
+              v == tokens);
+    return CHECK(g->n_tensors == 16);
+}
+
+static size_t sums_sink(void *user, const void *src, size_t n)
+{
+    return fwrite(src, 1, n, (FILE *)user);
+}
+
+/* The file again with the tensor `odd` one element shorter (none: 99), and another model. */
+static void sums_forge(const char *to, const quant_gguf *g, size_t odd, uint64_t model)
+{
+    quant_gguf_out o;
+    quant_sink sink;
+    size_t i;
+    FILE *f = fopen(to, "wb");
+    char name[128];
+    if (!CHECK(f)) return;
+    sink.write = sums_sink;
+    sink.user = f;
+    quant_gguf_begin(&o, sink, 0, NULL);
+    quant_gguf_put_str(&o, "general.type", "hessian");
+    quant_gguf_put(&o, "hessian.model", QUANT_KV_U64, &model);
+    quant_gguf_put_kv(&o, quant_gguf_find(g, "hessian.tokens"));
+    for (i = 0; i < g->n_tensors; i++) {
+        uint64_t ne = g->tensors[i].ne[0] - (i == odd);
+        snprintf(name, sizeof name, "%.*s", (int)g->tensors[i].name.n, g->tensors[i].name.p);
+        quant_gguf_put_tensor(&o, name, QUANT_F32, &ne, 1);
+    }
+    quant_gguf_header(&o);
+    for (i = 0; i < g->n_tensors; i++)
+        quant_gguf_write(&o, quant_gguf_data(g, &g->tensors[i]),
+                         (size_t)g->tensors[i].size - 4 * (i == odd));
+    CHECK(quant_gguf_end(&o) == QUANT_OK);
+    fclose(f);
+}
+
+/* Sums of two parts of a text, merged, are those of the whole but for rounding; files of other
+ * models or shapes are refused and leave nothing. */
+static void cli_hessian(void)
+{
+    static char out[4096];
+    quant_gguf a, b, all, sum;
+    size_t i, k;
+    uint64_t model = 0;
+    double worst = 0, most = 0;
+    float va = 0, vb = 0;
+    REQUIRE(shell(SUMS "h.gguf --ctx 64 --tokens 320 -t 2", out, sizeof out) == 0);
+    REQUIRE(shell(SUMS "ha.gguf --ctx 64 --tokens 128 -t 1", out, sizeof out) == 0);
+    REQUIRE(shell(SUMS "hb.gguf --ctx 64 --tokens 192 --skip-tokens 128", out, sizeof out) == 0);
+    REQUIRE(shell("build/calibrate merge " DIR "ha.gguf " DIR "hb.gguf " DIR "hm.gguf", out,
+                  sizeof out) == 0);
+    REQUIRE(shell("build/calibrate merge " DIR "h.gguf " DIR "h1.gguf", out, sizeof out) == 0);
+    CHECK(same_files(DIR "h.gguf", DIR "h1.gguf"));
+    REQUIRE(sums_open(&all, DIR "h.gguf", 320) && sums_open(&sum, DIR "hm.gguf", 320));
+    REQUIRE(sums_open(&a, DIR "ha.gguf", 128) && sums_open(&b, DIR "hb.gguf", 192));
+    for (i = 0; i < all.n_tensors; i++)
+        for (most = 0, k = 0; k < all.tensors[i].ne[0]; k += 1 + k % 13) {
+            float x, y;
+            quant_gguf_read(&all, &all.tensors[i], &x, 4 * k, 4);
+            quant_gguf_read(&sum, &sum.tensors[i], &y, 4 * k, 4);
+            quant_gguf_read(&a, &a.tensors[i], &va, 4 * k, 4);
+            quant_gguf_read(&b, &b.tensors[i], &vb, 4 * k, 4);
+            CHECK(y == (float)((double)va + (double)vb));
+            most = fmax(most, fabs((double)x));
+            worst = fmax(worst, fabs((double)x - (double)y) / (most + 1e-30));
+        }
+    test_note("merged sums differ by %g of the largest", worst);
+    CHECK(worst < 1e-5 && most > 0);
+    REQUIRE(shell("build/calibrate gptq " TINY " --hessian " DIR "hm.gguf " DIR "hq.gguf Q2_K -t 2",
+                  out, sizeof out) == 0);
+    CHECK(divergence(DIR "hq.gguf") < divergence(DIR "plain.gguf"));
+    quant_gguf_get_u64(&all, "hessian.model", &model);
+    sums_forge(DIR "shape.gguf", &all, 5, model);
+    sums_forge(DIR "other.gguf", &all, 99, model + 1);
+    CHECK(shell("build/calibrate merge " DIR "h.gguf " DIR "shape.gguf " DIR "hx.gguf", out,
+                sizeof out) != 0);
+    CHECK(shell("build/calibrate merge " DIR "h.gguf " DIR "other.gguf " DIR "hx.gguf", out,
+                sizeof out) != 0);
+    CHECK(shell("build/calibrate merge " DIR "h.gguf " TINY " " DIR "hx.gguf", out, sizeof out)
+          != 0);
+    CHECK(shell("build/calibrate gptq " TINY " --hessian " DIR "shape.gguf " DIR "hx.gguf Q4_0",
+                out, sizeof out) != 0);
+    CHECK(shell("build/calibrate gptq " TINY " --hessian " DIR "other.gguf " DIR "hx.gguf Q4_0",
+                out, sizeof out) != 0);
+    CHECK(shell("build/calibrate merge " DIR "h.gguf " DIR "none/hx.gguf", out, sizeof out) != 0);
+    CHECK(shell(SUMS "hx.gguf --skip-tokens 100", out, sizeof out) != 0);
+    CHECK(shell("ls " DIR " | grep -c 'hx\\.gguf'", out, sizeof out) != 0);
+    quant_gguf_close(&all);
+    quant_gguf_close(&sum);
+    quant_gguf_close(&a);
+    quant_gguf_close(&b);
+}
+
 void suite_calibrate(void);
 void suite_calibrate(void)
 {
@@ -290,6 +395,7 @@ void suite_calibrate(void)
     RUN(cli_gptq_helps);
     RUN(cli_gptq_types);
     RUN(cli_gptq_refuses);
+    RUN(cli_hessian);
     RUN(cli_awq);
     RUN(cli_awq_resumes);
     RUN(cli_awq_folding);
