@@ -3946,7 +3946,8 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
 enum {
     QUANT__TILE  = 16,              /* rows of a tile                                            */
     QUANT__FEW_TOKENS = 8,         /* up to so many the kernels read tiles as they are          */
-    QUANT__STRIPES = 4,             /* stripes of 32 columns that are decoded at a time          */
+    QUANT__STRIPES = 8,             /* stripes of 32 columns that are decoded at a time          */
+    QUANT__FRAME = 4,               /* of these in a stack frame: 3 KiB                         */
     QUANT__TILES = 4                /* of so many tiles at most                                  */
 };
 
@@ -4093,7 +4094,7 @@ typedef struct quant__job {
     const uint8_t *next;            /* MANY: what will be decoded next, fetch_size bytes of each */
     size_t         tile, fetch_size;    /* tile; bytes from tile to tile                         */
     size_t         share;           /* MANY: bytes to fetch with each stripe of four tokens      */
-    quant__stripe *decoded[QUANT__TILES];   /* DECODE: [0], MANY: one a tile; [n_stripes]        */
+    quant__stripe *decoded[QUANT__TILES][2];    /* [FRAME] each. DECODE: [0][0], MANY: of tiles  */
     size_t         stripe, n_stripes;   /* FEW, DECODE: which ones, from w on; MANY: of x        */
     const quant__act32 *x;          /* [groups of four tokens][stripes][the tokens of a group]   */
     size_t         group, blocks;   /* from group to group; stripes of a row                     */
@@ -4541,17 +4542,19 @@ QUANT_API void quant_act(const quant_matrix *w, void *act, const float *x, size_
 }
 
 /* n stripes, the first of them job->w's and number `first` of the row, decoded a few at a time
- * and multiplied with all tokens of the job.  Each tile has its room in a stack frame of its own;
- * `done` of them have it. */
+ * and multiplied with all tokens of the job.  Room for them is in stack frames, one or two for each
+ * tile; `done` are there. */
 QUANT__APART void quant__product_decoded(const quant__job *job, quant__run *run, size_t done,
                                          size_t first, size_t n)
 {
     const size_t bytes = quant__p16s[job->type].size / quant__p16s[job->type].stripes;
-    uint8_t room[QUANT__STRIPES * sizeof(quant__stripe) + 63];
-    size_t s, i;
+    const size_t frames = n > QUANT__FRAME ? 2 : 1;
+    uint8_t room[QUANT__FRAME * sizeof(quant__stripe) + 63];
+    size_t s, i, left;
     quant__job a = *job, d;
-    a.decoded[done++] = (quant__stripe *)(void *)(room + (63 & (0 - (uintptr_t)room)));
-    if (done * QUANT__TILE < a.rows) {
+    a.decoded[done / frames][done % frames] =
+        (quant__stripe *)(void *)(room + (63 & (0 - (uintptr_t)room)));
+    if (++done < a.rows / QUANT__TILE * frames) {
         quant__product_decoded(&a, run, done, first, n);
         return;
     }
@@ -4560,13 +4563,18 @@ QUANT__APART void quant__product_decoded(const quant__job *job, quant__run *run,
         a.n_stripes = n - s < QUANT__STRIPES ? n - s : QUANT__STRIPES;
         d = a;
         d.op = QUANT__DECODE;
-        d.stripe = s;
-        for (i = 0; i < done; i++, d.w += a.tile) {
-            d.decoded[0] = a.decoded[i];
+        for (i = 0; i < done; i++) {
+            d.stripe = s + QUANT__FRAME * (i % frames);
+            if (d.stripe >= n) continue;
+            left = n - d.stripe;
+            d.n_stripes = left < QUANT__FRAME ? left : QUANT__FRAME;
+            d.decoded[0][0] = a.decoded[i / frames][i % frames];
+            d.w = a.w + i / frames * a.tile;
             run(&d);
         }
         a.stripe = first + s;
-        a.next = s + QUANT__STRIPES < n ? a.w + (s + QUANT__STRIPES) * bytes : a.w + done * a.tile;
+        a.next = a.w + (s + QUANT__STRIPES < n ? (s + QUANT__STRIPES) * bytes
+                                               : done / frames * a.tile);
         a.fetch_size = a.tile ? QUANT__STRIPES * bytes : 0;
         i = ((size_t)a.tokens + 3) / 4 * a.n_stripes;
         a.share = (a.fetch_size / 64 + i) / i * 64;
@@ -10923,7 +10931,7 @@ QUANT__LANE void QUANT__N(decode)(const quant__job *a, const quant_type t)
     const quant__p16 *p = &quant__p16s[t];
     const QUANT__N(V) table = QUANT__N(values)(p);
     const uint8_t *u = a->w + a->stripe / p->stripes * p->size;
-    quant__stripe *to = a->decoded[0];
+    quant__stripe *to = a->decoded[0][0];
     size_t s;
     int j = (int)(a->stripe % p->stripes), r;
     for (s = 0; s < a->n_stripes; s++, to++) {
@@ -10952,7 +10960,7 @@ QUANT__LANE void QUANT__N(some)(const quant__job *a, int halves, int mins, int m
     size_t from = t / 4 * a->n_stripes * a->share, k;
     const quant__p16 *p = &quant__p16s[a->type];
     const int shift = QUANT__N(shift)(p);
-    const QUANT__N(V) none = QUANT__N(load)(a->decoded[0]->q[0]);
+    const QUANT__N(V) none = QUANT__N(load)(a->decoded[0][0]->q[0]);
     const quant__act32 *x[4];
     float *y = a->y + t * a->ldy + r, *y2 = y + QUANT__W;
     QUANT__N(F) fa[4], fb[4];
@@ -10962,8 +10970,8 @@ QUANT__LANE void QUANT__N(some)(const quant__job *a, int halves, int mins, int m
     at[0].j = at[1].j = 0;
     at[0].r = (int)(r % QUANT__TILE);
     at[1].r = (int)((r + QUANT__W) % QUANT__TILE);
-    at[0].dec = a->decoded[r / QUANT__TILE];
-    at[1].dec = two ? a->decoded[(r + QUANT__W) / QUANT__TILE] : NULL;
+    at[0].dec = a->decoded[r / QUANT__TILE][0];
+    at[1].dec = two ? a->decoded[(r + QUANT__W) / QUANT__TILE][0] : NULL;
     QUANT__EACH(n, fa[i] = QUANT__N(set)(0);)
     QUANT__EACH(n, if (two) fb[i] = QUANT__N(set)(0);)
     if (a->add) {
@@ -10972,6 +10980,10 @@ QUANT__LANE void QUANT__N(some)(const quant__job *a, int halves, int mins, int m
     }
     QUANT__EACH(n, x[i] = a->x + t / 4 * a->group + a->stripe * (size_t)n + i;)
     for (s = 0; s < a->n_stripes; s++, at[0].dec++) {
+        if (s == QUANT__FRAME) {
+            at[0].dec = a->decoded[r / QUANT__TILE][1];
+            if (two) at[1].dec = a->decoded[(r + QUANT__W) / QUANT__TILE][1];
+        }
         if (ahead) QUANT__EACH(n, QUANT__FETCH(x[i] + a->group);)
         for (k = 0; k < a->share && from < a->fetch_size; k += 64, from += 64) {
             QUANT__FETCH(next + from);
@@ -11211,7 +11223,7 @@ QUANT__TARGET QUANT__FN void QUANT__N(run)(const quant__job *a)
     if (a->op == QUANT__MANY) QUANT__N(run_many)(a);
     else quant__run_dotprod(a);
     for (s = 0; a->op == QUANT__DECODE && s < a->n_stripes; s++)
-        QUANT__N(interleave)(a->decoded[0] + s);
+        QUANT__N(interleave)(a->decoded[0][0] + s);
 #else
     switch (a->op) {
     case QUANT__FEW: case QUANT__DECODE: QUANT__N(run_type)(a); break;
