@@ -1,5 +1,6 @@
 /* Runs all suites; `build/test [WORD...]` runs the tests whose name contains a word, or, with
- * -WORD, those whose name does not. */
+ * -WORD, those whose name does not.  QUANT_TEST_REQUIRE_ISA=avx2,avx512vnni in the environment
+ * makes sets of kernels that did not run a failure: see test_matmul.c. */
 #include "test.h"
 #include <math.h>
 #include <stdarg.h>

@@ -1,4 +1,6 @@
-/* Matrix products. */
+/* Matrix products.  QUANT_TEST_REQUIRE_ISA=avx512vnni,avx2 (names of quant_cpu_name) in the
+ * environment makes the run fail when the kernels of one of these sets do not run: for machines
+ * that are known to have them. */
 #include "test.h"
 #include <math.h>
 
@@ -299,6 +301,23 @@ static int shape_chosen(size_t len, size_t rows, size_t c, size_t tokens, int br
         || (rows == 17 && tokens % 12 == 1);
 }
 
+/* The sets that must run; a name that is none of them fails too. */
+static void required_isas(void)
+{
+    const char *s = getenv("QUANT_TEST_REQUIRE_ISA");
+    size_t n, c;
+    for (; s && *s; s += n + (s[n] == ',')) {
+        int found = 0;
+        n = strcspn(s, ",");
+        for (c = 0; c < N_CPUS; c++) {
+            const char *name = quant_cpu_name(cpus[c]);
+            if (strlen(name) == n && memcmp(name, s, n) == 0) found = have(cpus[c]);
+        }
+        test_note("QUANT_TEST_REQUIRE_ISA: kernels of %.*s did not run", (int)n, s);
+        CHECK(found);
+    }
+}
+
 static void packed_products(void)
 {
     const int brief = is_brief();
@@ -309,6 +328,7 @@ static void packed_products(void)
         else printf("matmul: SKIPPED %s, %s\n", quant_cpu_name(cpus[c]),
                     cpus[c] & quant_cpu_compiled() ? "not on this machine" : "not in this build");
     }
+    required_isas();
     REQUIRE(have(QUANT_CPU_SCALAR));
     for (k = 0; k < N_TYPES; k++) {
         const quant_type_info *info = quant_type_get(halves[k].type);
