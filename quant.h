@@ -11048,7 +11048,7 @@ QUANT__LANE void QUANT__N(some_floats)(float *sums, const quant__job *a, quant_t
             end = a->cols - c < 32 ? a->cols - c : 32;
             QUANT__EACH(n, even[i] = odd[i] = QUANT__N(set)(0);)
             for (k = 0; k + 2 <= end; k += 2, w += 2 * size) {
-                if (r == 0) QUANT__AHEAD((uintptr_t)w + 6656, 2 * size);
+                if (r == 0) QUANT__AHEAD((uintptr_t)w + (size > 32 ? 8192 : 6656), 2 * size);
                 w0 = QUANT__N(wide)(w, t);
                 w1 = QUANT__N(wide)(w + size, t);
                 QUANT__EACH(n,
