@@ -3,9 +3,10 @@
  * for.  Nothing here fails on a slow machine; build/files holds the files that it makes.
  *
  *   build/bench matmul [--type T,T|all] [--tokens M,M] [--threads N] [--rows R --cols C]
- *                      [--isa scalar|avx2|avx512vnni] [--cold MB] [--seconds S]
+ *                      [--isa I] [--cold MB] [--seconds S]
  *
  * prints matrix products as a table of tab-separated values, after the limits of the machine;
+ * its --help says what the options mean;
  * build/bench linalg [--isa I] [--cols N] [--seconds S] does so for Hessians and their factors. */
 #define _DEFAULT_SOURCE             /* madvise                                                   */
 #define QUANT_IMPLEMENTATION
@@ -649,11 +650,21 @@ static int matmul_main(int argc, char **argv)
         else if (strcmp(k, "--isa") == 0) {
             for (o.cpu = 128; o.cpu > 0; o.cpu >>= 1)
                 if (strcmp(quant_cpu_name(o.cpu), v) == 0) break;
+            if (!o.cpu && strcmp(v, "scalar") != 0) break;
         } else break;
     }
     if (i < argc || o.threads < 1 || o.threads > MAX_THREADS || !o.rows || !o.cols) {
-        fprintf(stderr, "usage: bench matmul [--type T,T|all] [--tokens M,M] [--threads N] "
-                "[--rows R --cols C] [--isa I] [--cold MB] [--seconds S]\n");
+        fprintf(stderr, "usage: bench matmul [options]\n"
+                "  --type T,T|all   types of the weights (all)\n"
+                "  --tokens M,M     rows of X (1,8,512)\n"
+                "  --threads N      1 to 64, each with rows of its own (1)\n"
+                "  --rows R --cols C  shape of W (4096 x 4096); types whose block does not divide "
+                "C are left out\n"
+                "  --isa I          kernels: scalar avx2 avxvnni avx512vnni neon dotprod i8mm "
+                "wasm128 rvv;\n"
+                "                   scalar if the machine lacks them (the best there is)\n"
+                "  --cold MB        copies of W, used in turn (700)\n"
+                "  --seconds S      for each line of the table, limits included (0.5)\n");
         return 1;
     }
     products(&o);
