@@ -1585,7 +1585,7 @@ Q_BOTH __forceinline__ void code_finish(const quant__job &j, const float *part, 
 }
 
 template <int BITS, int BF, int NT>
-__global__ void __launch_bounds__(C_WARPS * 32)
+__global__ void __launch_bounds__(C_WARPS * 32, 2)
 quant__code_kernel(const __grid_constant__ quant__job j)
 {
     __shared__ __align__(16) float part[C_WARPS * NT * 8 * C_PITCH];

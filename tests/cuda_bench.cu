@@ -4,6 +4,7 @@
  *     wide     the same for the wgmma kernel (what wide_costs was fitted to)
  *     model    the linear layers of Qwen2.5-32B at 1, 8, 32 and 64 sequences, tokens a second
  *     plain    without QUANT_CUDA_OVERLAP        zp    with zero points        bf16
+ *     iq4nl q6k q8    other codes than 4-bit numbers
  *     quick    the four shapes of one model only
  * Method: a CUDA graph of back-to-back calls that rotate over more than 300 MB of packed weights
  * (five times the L2, so that weights come from memory), medians of 9 replays, random data, fp16,
@@ -29,6 +30,7 @@
 static quant_cuda_device gpu;
 static cudaStream_t stream;
 static int replays = 9;
+static uint32_t other;              /* bits of other codes, 0: none                              */
 
 __global__ void fill_random(uint32_t *p, size_t n, uint32_t seed)
 {
@@ -132,8 +134,13 @@ static void make_weights(shape *s, bool zp)
     s->w.group = 128;
     s->w.zero = zp ? QUANT_CUDA_ZERO_POINT : QUANT_CUDA_SYMMETRIC;
     s->w.factor = 1.0f / 65536;
-    size_t tiles = row_tiles(&s->w) * col_tiles(&s->w) * Q_TILE_BYTES;
-    s->w.size = tiles + row_tiles(&s->w) * (records(&s->w) * record_bytes(s->w.zero) + 128);
+    if (other) {
+        s->w.bits = other;
+        s->w.group = other == 6 ? 16 : 32;
+        s->w.zero = other == 4 ? QUANT_CUDA_TABLE : QUANT_CUDA_SYMMETRIC;
+    }
+    size_t tiles = row_tiles(&s->w) * col_tiles(&s->w) * tile_bytes(&s->w);
+    s->w.size = tiles + row_tiles(&s->w) * (records(&s->w) * matrix_rec_bytes(&s->w) + 128);
     size_t n = std::max((size_t)2, ((size_t)320 << 20) / s->w.size + 1);
     for (size_t i = 0; i < n; i++) {
         void *p;
@@ -367,6 +374,9 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "wide")) do_sweep = do_wide = true;
         else if (!strcmp(argv[i], "plain")) gpu.flags = 0;
         else if (!strcmp(argv[i], "zp")) zp = true;
+        else if (!strcmp(argv[i], "iq4nl")) other = 4;
+        else if (!strcmp(argv[i], "q6k")) other = 6;
+        else if (!strcmp(argv[i], "q8")) other = 8;
         else if (!strcmp(argv[i], "bf16")) act = QUANT_BF16;
         else if (!strcmp(argv[i], "quick")) replays = 5;
         else ms.push_back((size_t)atoi(argv[i]));
