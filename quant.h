@@ -1139,7 +1139,16 @@ QUANT_API quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const qua
 #define QUANT_IMPLEMENTED
 
 /* >>platform ------------------------------------------------------------------------------------
- * The only section, with >>stdio, that knows compilers and systems. */
+ * The only section, with >>stdio, that knows compilers and systems.  Warnings are switched off
+ * before the macros: gcc counts those of a macro where it is defined. */
+#if defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"   /* -O3: arrays of which n are used    */
+#  ifdef __cplusplus
+#    pragma GCC diagnostic ignored "-Wextra"       /* g++: condition ? QUANT_Q4_K : some_type   */
+#    pragma GCC diagnostic ignored "-Wuninitialized"       /* in g++ 12's avx512fintrin.h         */
+#  endif
+#endif
 #ifdef QUANT_FREESTANDING
 #  if !defined(__GNUC__) && !defined(QUANT_MEMCPY)
 #    error "QUANT_FREESTANDING needs QUANT_MEMCPY, QUANT_MEMSET and QUANT_MEMCMP on this compiler"
@@ -1196,13 +1205,6 @@ QUANT_API quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const qua
 #  define QUANT__INLINE static inline
 #endif
 #define QUANT__STATIC_ASSERT(name, c) typedef char quant__assert_##name[(c) ? 1 : -1]
-
-#if defined(__cplusplus) && defined(__GNUC__) && !defined(__clang__)
-#  pragma GCC diagnostic push          /* g++: condition ? QUANT_Q4_K : some_quant_type           */
-#  pragma GCC diagnostic ignored "-Wextra"
-#  pragma GCC diagnostic ignored "-Wuninitialized"  /* in g++ 12's avx512fintrin.h   */
-#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
 
 /* Output bytes are a contract, so a*b+c is two roundings everywhere: contraction into FMA and
  * -ffast-math are switched off here and restored in >>end, for the user's own code.  gcc ignores
@@ -11504,9 +11506,7 @@ QUANT__FN const quant__la *QUANT__L(kernels)(void)
 #  pragma clang diagnostic pop
 #elif defined(__GNUC__)
 #  pragma GCC pop_options
-#  ifdef __cplusplus
-#    pragma GCC diagnostic pop
-#  endif
+#  pragma GCC diagnostic pop
 #elif defined(_MSC_VER)
 #  pragma float_control(pop)
 #endif
