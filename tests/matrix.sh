@@ -306,5 +306,7 @@ if has clang && mine flash; then
           "-DQUANT_NO_ENCODE -DQUANT_NO_GGUF" \
           "-DQUANT_NO_ENCODE -DQUANT_NO_GGUF -DQUANT_NO_IQ -DQUANT_NO_STRINGS"; do flash "$o"; done
     } >$out/flash
+    if [ "$(grep -cE ' [0-9]+ +[0-9]+$' $out/flash)" = 6 ]; then passed=$((passed + 1))
+    else failed=$((failed + 1)); echo "FAILED  flash"; fi
 fi
 echo "$passed $failed $skipped" >$out/counts
