@@ -55,7 +55,7 @@
  *   QUANT_FREESTANDING     no libc header at all          QUANT_NO_STDIO    no open_file
  *   QUANT_NO_GGUF_WRITE    no writer                      QUANT_NO_GGUF     no reader, writer,
  *   QUANT_NO_ENCODE        decoders only                                    imatrix, split, mix
- *   QUANT_NO_CALIBRATION   no Hessians, GPTQ, AWQ
+ *   QUANT_NO_CALIBRATION   no Hessians, GPTQ, AWQ         QUANT_NO_MATMUL   no matrix products
  *   QUANT_NO_IQ            no IQ1/IQ2/IQ3 (saves 9 KiB of codebooks)
  *   QUANT_NO_STRINGS       error texts become ""
  *   QUANT_CUDA             declare what quant_cuda.cu offers (compiled by nvcc, linked apart)
@@ -322,6 +322,7 @@ QUANT_API quant_cpu quant_cpu_compiled(void);
 /* "scalar", "avx2", "avx512vnni" and so on: the best one of the set. */
 QUANT_API const char *quant_cpu_name(quant_cpu cpu);
 
+#ifndef QUANT_NO_MATMUL
 enum {                              /* what quant_act makes of x                                 */
     QUANT_ACT_F32    = 0,           /* floats as they are, for F32, F16 and BF16                 */
     QUANT_ACT_8      = 1            /* 8 bits, a scale for 32 columns                            */
@@ -367,6 +368,7 @@ QUANT_API void quant_act(const quant_matrix *w, void *act, const float *x, size_
 /* Rows row0 to row1 - 1 of W: y[t * ldy + r] for all tokens t.  No allocation. */
 QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const void *act,
                             size_t tokens, size_t row0, size_t row1);
+#endif /* QUANT_NO_MATMUL */
 
 #ifndef QUANT_NO_GGUF
 /* >>gguf-read -----------------------------------------------------------------------------------
@@ -3946,6 +3948,7 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
  * Matrix products.  Every type is computed from one kind of tile, "P16", which quant_matrix_pack
  * makes once, or quant_matmul for a few columns at a time from the layout of the file.  The kernels
  * that read tiles are in >>kernels, one text for all instruction sets. */
+#ifndef QUANT_NO_MATMUL
 enum {
     QUANT__TILE  = 16,              /* rows of a tile                                            */
     QUANT__FEW_TOKENS = 8,         /* up to so many the kernels read tiles as they are          */
@@ -4695,6 +4698,7 @@ QUANT_API void quant_matmul(const quant_matrix *w, float *y, size_t ldy, const v
         }
     }
 }
+#endif /* QUANT_NO_MATMUL */
 
 /* >>reader ---------------------------------------------------------------------------------------
  * GGUF reader.  One parser text runs twice over the header.  Pass 1 validates and measures; it sees
@@ -9779,7 +9783,7 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
  * Kernels of the packed layout, written once over a few lane functions.  The region is compiled
  * for each instruction set: the lines below include the file again with QUANT__PASS set, which then
  * holds nothing but this region; the scalar pass follows in place, and so needs no inclusion. */
-#if QUANT__X86
+#if QUANT__X86 && !defined(QUANT_NO_MATMUL)
 #  define QUANT__SELF
 #  define QUANT__PASS QUANT_CPU_AVX2
 #  define QUANT__IS_AVX2 1
@@ -9798,7 +9802,7 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 #  undef QUANT__IS_AVX512
 #  undef QUANT__SELF
 #endif
-#if QUANT__NEON
+#if QUANT__NEON && !defined(QUANT_NO_MATMUL)
 #  define QUANT__SELF
 #  define QUANT__IS_NEON 1
 #  define QUANT__PASS QUANT_CPU_NEON
@@ -9817,7 +9821,7 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 #  undef QUANT__PASS
 #  undef QUANT__SELF
 #endif
-#if QUANT__VECTORS
+#if QUANT__VECTORS && !defined(QUANT_NO_MATMUL)
 #  define QUANT__SELF
 #  define QUANT__PASS QUANT_CPU_WASM128
 #  define QUANT__IS_VECTORS 1
@@ -9831,7 +9835,7 @@ QUANT_API quant_result quant_imatrix_open_file(quant_imatrix *m, const char *pat
 #endif /* QUANT_IMPLEMENTED */
 #endif /* QUANT_IMPLEMENTATION */
 
-#ifdef QUANT__PASS
+#if defined(QUANT__PASS) && !defined(QUANT_NO_MATMUL)
 /* Lanes: QUANT__W rows at a time, a register each.  V is 4 W codes, lane byte 4 r + k; I and F
  * are W integers or floats, one a row.  QUANT__FLIP is 1 where the dot product of bytes wants the
  * weights unsigned: signed codes then come with their top bit flipped, which adds 128, and the
@@ -11251,7 +11255,7 @@ QUANT__TARGET QUANT__FN void QUANT__N(run)(const quant__job *a)
 #undef QUANT__NARROW
 #undef QUANT__PAIRS
 #undef QUANT__DOT16
-#endif /* QUANT__PASS */
+#endif /* QUANT__PASS, QUANT_NO_MATMUL */
 
 /* >>linalg-kernels ------------------------------------------------------------------------------
  * Kernels of >>linalg-impl, written once over a few lanes and compiled for each instruction set as

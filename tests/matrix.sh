@@ -256,6 +256,7 @@ option -DQUANT_NO_IQ 'grid_iq|decode_iq[123]'
 option -DQUANT_NO_ENCODE 'quant__encode|quant__search|quant_from_f32'
 option -DQUANT_NO_GGUF 'gguf|imatrix|quant_set|quant_mix|mmap|malloc'
 option -DQUANT_NO_CALIBRATION 'hessian|cholesky|quant__la_'
+option -DQUANT_NO_MATMUL 'matmul|quant_(act|matrix)|quant__(run|p16|job)'
 option -DQUANT_NO_GGUF_WRITE 'gguf_(begin|put|header|write|end)'
 option -DQUANT_NO_MMAP 'mmap'
 option -DQUANT_NO_SIMD 'avx'
@@ -302,11 +303,11 @@ flash() {
 if has clang && mine flash; then
     { echo "Flash, bytes of code and constants (clang -Os):"
       printf '  %-52s %9s %9s\n' "" thumbv7em x86-64
-      for o in "" "-DQUANT_NO_ENCODE" "-DQUANT_NO_GGUF" "-DQUANT_NO_IQ" \
-          "-DQUANT_NO_ENCODE -DQUANT_NO_GGUF" \
-          "-DQUANT_NO_ENCODE -DQUANT_NO_GGUF -DQUANT_NO_IQ -DQUANT_NO_STRINGS"; do flash "$o"; done
+      few="-DQUANT_NO_ENCODE -DQUANT_NO_GGUF -DQUANT_NO_CALIBRATION -DQUANT_NO_MATMUL"
+      for o in "" "-DQUANT_NO_ENCODE" "-DQUANT_NO_GGUF" "-DQUANT_NO_IQ" "-DQUANT_NO_CALIBRATION" \
+          "-DQUANT_NO_MATMUL" "$few" "$few -DQUANT_NO_IQ -DQUANT_NO_STRINGS"; do flash "$o"; done
     } >$out/flash
-    if [ "$(grep -cE ' [0-9]+ +[0-9]+$' $out/flash)" = 6 ]; then passed=$((passed + 1))
+    if [ "$(grep -cE ' [0-9]+ +[0-9]+$' $out/flash)" = 8 ]; then passed=$((passed + 1))
     else failed=$((failed + 1)); echo "FAILED  flash"; fi
 fi
 echo "$passed $failed $skipped" >$out/counts
