@@ -7,7 +7,8 @@
  *
  * prints matrix products as a table of tab-separated values, after the limits of the machine;
  * its --help says what the options mean;
- * build/bench linalg [--isa I] [--cols N] [--seconds S] does so for Hessians and their factors. */
+ * build/bench linalg [--isa I] [--cols N] [--seconds S] does so for Hessians and their factors,
+ * build/bench gptq [TYPE] [COLS] takes the time of calibrated rounding. */
 #define _DEFAULT_SOURCE             /* madvise                                                   */
 #define QUANT_IMPLEMENTATION
 #include "../quant.h"
@@ -832,12 +833,87 @@ static int linalg_main(int argc, char **argv)
     return 0;
 }
 
+/* Calibrated rounding: build/bench gptq [TYPE] [COLS], a square matrix, 1,024 tokens whose columns
+ * hang together, two threads: seconds for the factor and for the rows. */
+typedef struct gptq_job {
+    const quant_gptq *g;
+    const quant_gptq_out *out;
+    const float *w;
+    size_t cols, row0, row1;
+} gptq_job;
+
+static void *gptq_thread(void *arg)
+{
+    gptq_job *j = (gptq_job *)arg;
+    size_t size = quant_gptq_scratch_size(j->g);
+    void *scratch = malloc(size);
+    if (!scratch || quant_gptq_rows(j->out, j->g, j->w, j->cols, j->row0, j->row1, scratch, size,
+                                    NULL)) die("rows");
+    free(scratch);
+    return NULL;
+}
+
+static int gptq_main(int argc, char **argv)
+{
+    const char *name = argc > 0 ? argv[0] : "Q4_K";
+    size_t cols = argc > 1 ? (size_t)atol(argv[1]) : 4096, tokens = 1024, size, i;
+    quant_grid grid;
+    quant_gptq g;
+    quant_gptq_out out;
+    quant_gptq_opt opt;
+    gptq_job job[2];
+    float *x, *h, *w;
+    void *buf, *scratch = malloc(quant_linalg_scratch_size());
+    double t0, t1, t2;
+    uint32_t s = 1;
+    pthread_t id;
+    memset(&grid, 0, sizeof grid);
+    memset(&out, 0, sizeof out);
+    memset(&opt, 0, sizeof opt);
+    grid.type = quant_type_find(name);
+    if (!(size = quant_gptq_size(&grid, cols))) die("no such grid or shape");
+    x = (float *)malloc(tokens * cols * sizeof *x);
+    h = (float *)calloc(cols * cols, sizeof *h);
+    w = (float *)malloc(cols * cols * sizeof *w);
+    buf = malloc(size);
+    out.rows = malloc(cols * quant_row_size(grid.type, cols));
+    if (!x || !h || !w || !buf || !out.rows || !scratch) die("memory");
+    for (i = 0; i < tokens * cols; i++) {
+        x[i] = (float)((s = s * 1664525u + 1013904223u) >> 8) / 8388608 - 1;
+        if (i % cols) x[i] += 0.5f * x[i - 1];
+    }
+    for (i = 0; i < cols * cols; i++)
+        w[i] = ((float)((s = s * 1664525u + 1013904223u) >> 8) / 8388608 - 1) * 0.02f;
+    quant_hessian_add(h, cols, x, cols, tokens, cols, 0, cols, quant_cpu_detect(), scratch);
+    t0 = now();
+    if (quant_gptq_prepare(&g, &grid, h, cols, cols, &opt, buf, size, quant_cpu_detect(), NULL))
+        die("prepare");
+    t1 = now();
+    for (i = 0; i < 2; i++) {
+        job[i].g = &g;
+        job[i].out = &out;
+        job[i].w = w;
+        job[i].cols = cols;
+        job[i].row0 = i * cols / 2;
+        job[i].row1 = (i + 1) * cols / 2;
+    }
+    if (pthread_create(&id, NULL, gptq_thread, &job[1])) die("thread");
+    gptq_thread(&job[0]);
+    pthread_join(id, NULL);
+    t2 = now();
+    printf("type\tcols\tfactor_s\trows_s\tsum_s\n%s\t%d\t%.2f\t%.2f\t%.2f\n", name, (int)cols,
+           t1 - t0, t2 - t1, t2 - t0);
+    free(x); free(h); free(w); free(buf); free(out.rows); free(scratch);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "all";
     int all = strcmp(what, "all") == 0, known = all;
     if (strcmp(what, "matmul") == 0) return matmul_main(argc - 2, argv + 2);
     if (strcmp(what, "linalg") == 0) return linalg_main(argc - 2, argv + 2);
+    if (strcmp(what, "gptq") == 0) return gptq_main(argc - 2, argv + 2);
     if (system("mkdir -p build/files")) die("build/files");
     if (all || strcmp(what, "open") == 0) {
         known = 1;
@@ -867,6 +943,7 @@ int main(int argc, char **argv)
         formats();
     }
     if (!known)
-        fprintf(stderr, "usage: bench [all|open|rates|quantize|formats|pack|linalg|matmul ...]\n");
+        fprintf(stderr, "usage: bench [all|open|rates|quantize|formats|pack|linalg|gptq|matmul "
+                "...]\n");
     return !known;
 }

@@ -362,7 +362,8 @@ static void linalg_bytes_are_fixed(void)
     void *space = scratch();
     uint64_t s = 5, hash[2];
     size_t i, k;
-    for (i = 0; i < N * TOKENS; i++) x[i] = (float)((double)(int32_t)(test_random(&s) >> 32) / 2147483648.);
+    for (i = 0; i < N * TOKENS; i++)
+        x[i] = (float)((double)(int32_t)(test_random(&s) >> 32) / 2147483648.);
     quant_hessian_add(h, N, x, N, TOKENS, N, 0, N, quant_cpu_detect(), space);
     for (k = 0; k < 2; k++) {
         hash[k] = 14695981039346656037u;
