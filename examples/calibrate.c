@@ -79,6 +79,8 @@ static const char usage[] =
     "                that was better\n"
     "  --hessian F   sums that hessian and merge made instead of a text; matrices are then not\n"
     "                fitted to the errors of those before\n"
+    "awq: a quantized model as above, by scaling columns before plain rounding, with importance and\n"
+    "searched ranges; --mix, --tokens, --ctx, --report.  awq+gptq: scales first, then gptq\n"
     "hessian: sums over tokens of the inputs of all matrices, for gptq --hessian\n"
     "  --tokens N    default 65536\n"
     "  --skip-tokens N  leaves out the first N tokens of the text; a multiple of --ctx\n"
