@@ -8914,7 +8914,7 @@ QUANT__FN int quant__gq_plain(const quant__panel *p, int how, size_t lane, float
  * the lower triangle, less the diagonal.  A multiple of 48 columns at a time fits the products. */
 QUANT__FN void quant__gq_square(const quant__panel *p, size_t n)
 {
-    enum { WIDTH = QUANT__CHUNK / QUANT__LA_C * QUANT__LA_C };
+    enum { WIDTH = (int)QUANT__CHUNK / (int)QUANT__LA_C * (int)QUANT__LA_C };
     const float *d = p->work, *h = p->g->h;
     size_t cols = p->cols, ldh = p->g->ldh, at, width, next, r, i;
     quant__la_out o;
