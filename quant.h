@@ -7165,16 +7165,16 @@ QUANT__FN void quant__la_product(const quant__la_run *run, const quant__la_out *
     }
 }
 
-/* C [rows x n] -= A [rows x k] B [k x n]: GPTQ's lazy update. */
-QUANT__FN void quant__la_subtract(const quant__la_run *run, float *c, size_t ldc, const float *a,
-                                  size_t lda, const float *b, size_t ldb, size_t rows, size_t n,
-                                  size_t k)
+/* C [rows x n] = A [rows x k] B [k x n], or += or -= of it as op says. */
+QUANT__FN void quant__la_multiply(const quant__la_run *run, int op, float *c, size_t ldc,
+                                  const float *a, size_t lda, const float *b, size_t ldb,
+                                  size_t rows, size_t n, size_t k)
 {
     quant__la_out o;
     o.c = c;
     o.ld = ldc;
     o.low = QUANT__LA_ALL;
-    o.op = QUANT__LA_SUB;
+    o.op = op;
     o.tri = 0;
     quant__la_product(run, &o, quant__la_at(a, lda, 1), quant__la_at(b, 1, ldb), rows, n, k);
 }
@@ -7847,14 +7847,14 @@ QUANT_API size_t quant_gptq_scratch_size(const quant_gptq *g)
 QUANT__FN void quant__gq_less(const quant__panel *p, float *c, size_t ldc, const float *a,
                               size_t lda, const float *b, size_t ldb, size_t n, size_t k)
 {
-    quant__la_subtract(&p->run, c, ldc, a, lda, b, ldb, QUANT__LANES, n, k);
+    quant__la_multiply(&p->run, QUANT__LA_SUB, c, ldc, a, lda, b, ldb, QUANT__LANES, n, k);
 }
 
 /* The same for all panels; p is the first one. */
 QUANT__FN void quant__gq_less_all(const quant__panel *p, float *c, size_t ldc, const float *a,
                                   size_t lda, const float *b, size_t ldb, size_t n, size_t k)
 {
-    quant__la_subtract(&p->run, c, ldc, a, lda, b, ldb, p->rows, n, k);
+    quant__la_multiply(&p->run, QUANT__LA_SUB, c, ldc, a, lda, b, ldb, p->rows, n, k);
 }
 
 /* Scale *s and offset *m (value = s level - m) of stored numbers. */
@@ -8331,8 +8331,8 @@ QUANT__FN void quant__gq_first(const quant__panel *p)
         for (k = 0; k < panels; k++) quant__gq_first_chunk(&p[k], chunk, end);
         if (end < p->cols)
             quant__gq_less_all(p, p->work + end, p->cols, p->err, QUANT__CHUNK,
-                                g->factor + chunk * p->cols + end, p->cols, p->cols - end,
-                                end - chunk);
+                               g->factor + chunk * p->cols + end, p->cols, p->cols - end,
+                               end - chunk);
     }
 }
 
@@ -8681,10 +8681,10 @@ QUANT__FN void quant__gq_sweeps(const quant__panel *p, int sweeps)
                 quant__gq_sweep_chunk(&p[k], round, chunk, end);
             if (chunk > 0 && round < sweeps)
                 quant__gq_less_all(p, p->grad, cols, p->err, QUANT__CHUNK, h, g->ldh, chunk,
-                                    end - chunk);
+                                   end - chunk);
             if (end < cols)
                 quant__gq_less_all(p, p->grad + end, cols, p->err, QUANT__CHUNK, h + end, g->ldh,
-                                    cols - end, end - chunk);
+                                   cols - end, end - chunk);
         }
 }
 
@@ -8950,7 +8950,7 @@ QUANT__FN void quant__gq_square(const quant__panel *p, size_t n)
 /* Replaces the rows, stored as row0 and on, for which plain rounding has a smaller loss.  level is
  * free now; the differences of the plain roundings go to grad and level. */
 QUANT__FN void quant__gq_compare(const quant__panel *p, const quant_gptq_out *out, size_t row0,
-                               size_t n)
+                                 size_t n)
 {
     const size_t cols = p->cols;
     size_t r, i, set, best, sets;
@@ -9051,12 +9051,13 @@ QUANT_API quant_result quant_gptq_shift(const quant_gptq *g, float *w, size_t ld
             float *x = p->target + lane * cols;
             for (i = 0; i < cols; i++) x[i] = e[(row + lane) * lde + g->order[i]];
         }
-        o.c = p->work;                           /* work = - x U^T, grad = x U^T U                */
+        o.c = p->work;                          /* work = - x U^T, grad = x U^T U                */
         QUANT_MEMSET(p->work, 0, QUANT__GQ_ROWS * cols * sizeof *p->work);
         QUANT_MEMSET(p->grad, 0, QUANT__GQ_ROWS * cols * sizeof *p->grad);
         quant__la_product(&p->run, &o, quant__la_at(p->target, cols, 1),
                           quant__la_at(g->factor, cols, 1), n, cols, cols);
-        quant__la_subtract(&p->run, p->grad, cols, p->work, cols, g->factor, cols, n, cols, cols);
+        quant__la_multiply(&p->run, QUANT__LA_SUB, p->grad, cols, p->work, cols, g->factor, cols,
+                           n, cols, cols);
         for (lane = 0; lane < n; lane++)
             for (i = 0; i < cols; i++)
                 w[(row + lane) * ldw + g->order[i]] += scale * p->grad[lane * cols + i];
@@ -9274,7 +9275,6 @@ QUANT__FN void quant__aw_clip(const quant__aw_work *k, const quant__la_run *run,
     }
     for (c = 0; c < tries && tries > 1; c++) {
         float f = 1 - 0.5f * (float)c / (float)tries;
-        quant__la_out o;
         for (r = 0; r < rows; r++) {
             const float *w = k->w + r * a->cols + g;
             uint32_t half;
@@ -9285,13 +9285,8 @@ QUANT__FN void quant__aw_clip(const quant__aw_work *k, const quant__la_run *run,
             quant__aw_round(d, NULL, w, n, &a->grid, s, zero);
             for (i = 0; i < n; i++) d[i] = (d[i] - w[i]) * k->inverse[g + i];
         }
-        o.c = k->t;
-        o.ld = n;
-        o.low = QUANT__LA_ALL;
-        o.op = QUANT__LA_SET;
-        o.tri = 0;
-        quant__la_product(run, &o, quant__la_at(k->d + g, a->cols, 1),
-                          quant__la_at(a->h + g * a->ldh + g, 1, a->ldh), rows, n, n);
+        quant__la_multiply(run, QUANT__LA_SET, k->t, n, k->d + g, a->cols,
+                           a->h + g * a->ldh + g, a->ldh, rows, n, n);
         for (r = 0; r < rows; r++) {
             const float *d = k->d + r * a->cols + g, *t = k->t + r * n;
             double e = 0;
@@ -9351,19 +9346,13 @@ QUANT__FN void quant__aw_loss(const quant__aw_work *k, const quant__la_run *run,
                               const quant_awq *a, double *loss, size_t rows)
 {
     size_t r, i;
-    quant__la_out o;
     for (r = 0; r < rows; r++)
         for (i = 0; i < a->cols; i++) {
             float *d = k->d + r * a->cols + i;
             *d = (*d - k->w[r * a->cols + i]) * k->inverse[i];
         }
-    o.c = k->t;
-    o.ld = a->cols;
-    o.low = QUANT__LA_ALL;
-    o.op = QUANT__LA_SET;
-    o.tri = 0;
-    quant__la_product(run, &o, quant__la_at(k->d, a->cols, 1), quant__la_at(a->h, 1, a->ldh), rows,
-                      a->cols, a->cols);
+    quant__la_multiply(run, QUANT__LA_SET, k->t, a->cols, k->d, a->cols, a->h, a->ldh, rows,
+                       a->cols, a->cols);
     for (r = 0; r < rows; r++) {
         const float *d = k->d + r * a->cols, *t = k->t + r * a->cols;
         double e = 0;
@@ -9388,16 +9377,10 @@ QUANT__FN void quant__aw_take(const quant__aw_work *k, const quant__la_run *run,
 {
     const quant_type_info *t = quant_type_get(a->grid.type);
     size_t len = t->block_len, cols = a->cols, row = cols / len * t->block_size, b, r, i;
-    quant__la_out o;
-    o.low = QUANT__LA_ALL;
-    o.tri = 0;
     for (i = 0; i < n * cols; i++) k->v[i] = (k->v[i] - k->d[i]) * k->inverse[i % cols];
     for (b = 0; b < cols; b += len) {
-        o.c = k->u;
-        o.ld = len;
-        o.op = QUANT__LA_SET;
-        quant__la_product(run, &o, quant__la_at(k->v + b, cols, 1),
-                          quant__la_at(a->h + b * a->ldh + b, 1, a->ldh), n, len, len);
+        quant__la_multiply(run, QUANT__LA_SET, k->u, len, k->v + b, cols, a->h + b * a->ldh + b,
+                           a->ldh, n, len, len);
         for (r = 0; r < n; r++) {               /* (e + v) H (e + v)^T - e H e^T = v (2 e + v) H  */
             float *v = k->v + r * cols + b, *d = k->d + r * cols + b;
             const float *eh = k->t + r * cols + b, *vh = k->u + r * len;
@@ -9408,11 +9391,8 @@ QUANT__FN void quant__aw_take(const quant__aw_work *k, const quant__la_run *run,
             if (change < 0) for (i = 0; i < len; i++) d[i] += v[i] / k->inverse[b + i];
             else QUANT_MEMSET(v, 0, len * sizeof *v);
         }
-        o.c = k->t;
-        o.ld = cols;
-        o.op = QUANT__LA_ADD;
-        quant__la_product(run, &o, quant__la_at(k->v + b, cols, 1),
-                          quant__la_at(a->h + b * a->ldh, 1, a->ldh), n, cols, len);
+        quant__la_multiply(run, QUANT__LA_ADD, k->t, cols, k->v + b, cols, a->h + b * a->ldh,
+                           a->ldh, n, cols, len);
     }
 }
 
@@ -9426,20 +9406,11 @@ QUANT__FN quant_result quant__aw_types(const quant__aw_work *k, const quant__la_
     quant_result r = quant_from_f32(e, rows, k->w, n, cols, k->importance, err);
     if (r) return r;
     quant__aw_decode(k->d, e, rows, n, cols);
+    if (a->clip < 2) return QUANT_OK;
+    for (i = 0; i < n * cols; i++) k->v[i] = (k->d[i] - k->w[i]) * k->inverse[i % cols];
+    quant__la_multiply(run, QUANT__LA_SET, k->t, cols, k->v, cols, a->h, a->ldh, n, cols, cols);
     for (c = 1; c < a->clip && c < 20; c++) {
         float f = 1 - (float)c / 20;
-        if (c == 1) {
-            quant__la_out o;
-            for (i = 0; i < n * cols; i++)
-                k->v[i] = (k->d[i] - k->w[i]) * k->inverse[i % cols];
-            o.c = k->t;
-            o.ld = cols;
-            o.low = QUANT__LA_ALL;
-            o.op = QUANT__LA_SET;
-            o.tri = 0;
-            quant__la_product(run, &o, quant__la_at(k->v, cols, 1), quant__la_at(a->h, 1, a->ldh),
-                              n, cols, cols);
-        }
         for (i = 0; i < n * cols; i = to) {     /* a row may end in fewer than 32                 */
             size_t end = (i / cols + 1) * cols;
             float most = 0;
@@ -10409,10 +10380,10 @@ QUANT__LANE QUANT__N(F) QUANT__N(to_float)(QUANT__N(I) a)
 }
 QUANT__LANE QUANT__N(F) QUANT__N(add)(QUANT__N(F) a, QUANT__N(F) b) { return a + b; }
 QUANT__LANE QUANT__N(F) QUANT__N(mul)(QUANT__N(F) a, QUANT__N(F) b) { return a * b; }
+QUANT__LANE QUANT__N(F) QUANT__N(singles)(const uint8_t *p) { return QUANT__N(get)(p); }
 /* The bits of quant__half: exponent and mantissa in place make a number 2^112 too small, which the
  * product puts right, subnormal halves included (these machines do not flush); exponent 31 is set
  * to 255. */
-QUANT__LANE QUANT__N(F) QUANT__N(singles)(const uint8_t *p) { return QUANT__N(get)(p); }
 QUANT__LANE QUANT__N(F) QUANT__N(halves)(const uint8_t *p)
 {
     const QUANT__N(I) h = (QUANT__N(I))__builtin_convertvector(QUANT__N(get2)(p), QUANT__N(U32));
@@ -10778,7 +10749,7 @@ QUANT__LANE int32x4_t QUANT__N(token)(const int32x4_t acc[2], int which)
 /* As below, for decoded and interleaved stripes. */
 #define QUANT__TWO(k, n, ...) \
     if (2 * k < (n)) { const int i = 2 * k, l = i + 1 < (n) ? i + 1 : i; __VA_ARGS__ }
-#define QUANT__GQ_ROWSWISE(n, ...) QUANT__TWO(0, n, __VA_ARGS__) QUANT__TWO(1, n, __VA_ARGS__)
+#define QUANT__PAIRWISE(n, ...) QUANT__TWO(0, n, __VA_ARGS__) QUANT__TWO(1, n, __VA_ARGS__)
 QUANT__LANE void QUANT__N(stripe)(float32x4_t *fa, float32x4_t *fb, const quant__p16 *p, int halves,
                                   int mins, int most, int shift, int packed, int two,
                                   const QUANT__N(place) *a, const QUANT__N(place) *b,
@@ -10794,7 +10765,7 @@ QUANT__LANE void QUANT__N(stripe)(float32x4_t *fa, float32x4_t *fb, const quant_
 #define QUANT__BOTH(f) vzip1q_s32(vdupq_n_s32(x[i]->f), vdupq_n_s32(x[l]->f))
 #define QUANT__START(f) (mins ? vdupq_n_s32(0) : most == 63 ? QUANT__BOTH(f) \
     : vshlq_s32(vshrq_n_s32(QUANT__BOTH(f), 5), vdupq_n_s32(shift)))
-    QUANT__GQ_ROWSWISE(n,
+    QUANT__PAIRWISE(n,
         start = halves ? QUANT__START(nh[0]) : mins ? vdupq_n_s32(0)
               : vshlq_s32(QUANT__BOTH(n), vdupq_n_s32(shift));
         acc[i][0] = acc[i][1] = start;
@@ -10810,7 +10781,7 @@ QUANT__LANE void QUANT__N(stripe)(float32x4_t *fa, float32x4_t *fb, const quant_
     )
     QUANT__EACH(4, ca[i] = QUANT__N(take)(p, packed, a, i + 4, table);
                 if (two) cb[i] = QUANT__N(take)(p, packed, b, i + 4, table);)
-    QUANT__GQ_ROWSWISE(n,
+    QUANT__PAIRWISE(n,
         if (halves) acc[i][0] = acc[i][1] = start = QUANT__START(nh[1]);
         QUANT__N(pair)(acc[i], ca, x[i]->q + 16, x[l]->q + 16);
         fa[i] = QUANT__N(scale)(fa[i], QUANT__N(token)(acc[i], 0), pa[i], sa, x[i], halves, mins);
@@ -10831,7 +10802,7 @@ QUANT__LANE void QUANT__N(stripe)(float32x4_t *fa, float32x4_t *fb, const quant_
 #undef QUANT__BOTH
 }
 #undef QUANT__TWO
-#undef QUANT__GQ_ROWSWISE
+#undef QUANT__PAIRWISE
 #else
 /* One stripe times n <= 4 tokens for the row vectors at `a` and, if two, at `b`:
  * what is read of a token serves both.  halves, mins: what scales there are; shift: of the start of

@@ -276,11 +276,6 @@ static __device__ __forceinline__ uint32_t bf162_sub(uint32_t a, uint32_t b)
     return r;
 }
 
-static __device__ __forceinline__ float half_bits(uint32_t h)
-{
-    return __half2float(__ushort_as_half((unsigned short)h));
-}
-
 template <int BF> Q_BOTH __forceinline__ float load_act(const void *x, size_t i)
 {
     if (BF) return __bfloat162float(((const __nv_bfloat16 *)x)[i]);
@@ -352,8 +347,8 @@ static __device__ __forceinline__ void load_scales(row_scales &r, uint32_t rec, 
             r.z2[i] = ZM == QUANT_CUDA_OFFSET ? oh * 0x10001u
                                               : (0x6400u + (high ? zi * 16 : zi)) * 0x10001u;
         } else {
-            r.s[i] = half_bits(sh) * (high ? 0.0625f : 1.0f);
-            if (ZM == QUANT_CUDA_OFFSET) r.z[i] = half_bits(oh);
+            r.s[i] = half_value(sh) * (high ? 0.0625f : 1.0f);
+            if (ZM == QUANT_CUDA_OFFSET) r.z[i] = half_value(oh);
             else if (P::ones) r.z[i] = (float)(high ? zi * 16 : zi) + (BF ? 128.0f : 0.0f);
             else r.z2[i] = ((BF ? 0x4300u : 0x6400u) + (high ? zi * 16 : zi)) * 0x10001u;
         }
@@ -684,10 +679,10 @@ __global__ void __launch_bounds__(128) quant__plain_kernel(const __grid_constant
                 }
 #pragma unroll
             for (int r = 0; r < 4; r++) {
-                float s = half_bits(((const uint16_t *)rec)[g * 4 + r]), off = -8 * s;
+                float s = half_value(((const uint16_t *)rec)[g * 4 + r]), off = -8 * s;
                 if (zero == QUANT_CUDA_ZERO_POINT) off = -s * rec[64 + g * 4 + r];
                 if (zero == QUANT_CUDA_OFFSET)
-                    off = half_bits(((const uint16_t *)(rec + 64))[g * 4 + r]);
+                    off = half_value(((const uint16_t *)(rec + 64))[g * 4 + r]);
                 sum[r] = fmaf(s, dot[r], fmaf(off, sum_x, sum[r]));
             }
         }

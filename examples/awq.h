@@ -12,23 +12,12 @@ static inline int awq_target(const lw_work *w, int mat, quant_awq *a)
     const lw_matrix *x = &w->mat[mat];
     const quant_type_info *t;
     memset(a, 0, sizeof *a);
-    a->grid = w->o->integers;
-    a->grid.type = lw_type(w, x->from);
+    a->grid = lw_grid(w, x);
     a->cols = a->ldh = x->cols;
     a->h = w->awq.h;
     a->cpu = w->cpu;
-    if (a->grid.bits && x->cols % (a->grid.group ? a->grid.group : 1)) a->grid.group = 32;
     t = quant_type_get(a->grid.type);
     return a->grid.bits || (t->flags & QUANT_TF_ENCODE && t->flags & QUANT_TF_QUANTIZED);
-}
-
-static inline float awq_tensor_scale(const quant_awq *a, const float *x, size_t n)
-{
-    float amax = 0;
-    size_t i;
-    if (a->grid.bits || a->grid.type != QUANT_NVFP4) return 0;
-    for (i = 0; i < n; i++) amax = fmaxf(amax, fabsf(x[i]));
-    return quant_tensor_scale(a->grid.type, amax);
 }
 
 struct awq__job { lw_work *w; const quant_awq *a; const quant_gptq_out *out; const float *x, *s;
@@ -81,7 +70,7 @@ static inline int awq_loss(lw_work *w, const int *mats, size_t n, const float *s
         quant_awq a;
         double sum = 0;
         if (!awq_target(w, mats[i], &a)) continue;
-        a.grid.tensor_scale = awq_tensor_scale(&a, x->w, x->rows * x->cols);
+        a.grid.tensor_scale = lw_tensor_scale(&a.grid, x->w, x->rows * x->cols);
         if (awq_rows(w, &out, &a, x->w, step * x->cols, rows, s)) return -1;
         for (r = 0; r < rows; r++) sum += w->awq.loss[r];
         *loss += sum * (double)step;
@@ -277,11 +266,9 @@ static inline int awq_reserve(lw_work *w)
     for (i = 0; i < layers; i++)
         for (m = 0; m < LW_MATS; m++) {
             quant_awq a;
-            lw_matrix *x = &w->mat[m];
-            x->from = llama_layer_matrix(&w->m->layers[i], (size_t)m);
-            x->cols = x->from->m.cols;
+            const lw_matrix *x = lw_set(w, i, (size_t)m);
             if (x->cols > most) most = x->cols;
-            if (x->from->m.rows > rows) rows = x->from->m.rows;
+            if (x->rows > rows) rows = x->rows;
             if (!awq_target(w, m, &a)) continue;
             k = quant_awq_scratch_size(&a);
             if (k > q->each) q->each = k;

@@ -399,7 +399,7 @@ static int run_hessian(options *o, llama_context *c, const llama_tokens *t)
     if (o->lw.chunks == 0) return fail("--tokens is less than one chunk", "");
     why = hs_collect(c->model, c, t, &o->lw, o->out);
     if (why) return fail(o->out, why);
-    fprintf(stderr, "%s: %zu inputs, %zu tokens\n", o->out, HS_INPUTS * c->model->hp.n_layer,
+    fprintf(stderr, "%s: %zu inputs, %zu tokens\n", o->out, LW_INPUTS * c->model->hp.n_layer,
             o->lw.chunks * o->n_ctx);
     return 0;
 }
@@ -481,7 +481,7 @@ int main(int argc, char **argv)
     if (o.gptq || o.hessian) batch = o.n_ctx;
     if (o.sums && !(why = hs_open(&sums, o.sums))) why = hs_check(&sums, &lm);
     o.lw.sums = o.sums ? hs_load : NULL;
-    o.lw.sums_user = &sums;
+    o.lw.user = &sums;
     o.lw.sums_tokens = (size_t)sums.tokens;
     if (why) fail(o.sums, why);
     else if (llama_context_init(&c, &lm, o.n_ctx, batch, o.threads)) fail(c.err, "");

@@ -10,19 +10,22 @@
 #define HESSIAN_H
 #include "layerwise.h"
 
-enum { HS_INPUTS = 4 };
-static const int hs_mats[HS_INPUTS] = { LW_Q, LW_O, LW_GATE, LW_DOWN };
-
 typedef struct hs_writer {
     quant_gguf_out out;
     float *packed;                  /* [most cols (cols + 1) / 2]                                */
     size_t done;
 } hs_writer;
 
-/* "blk.0.attn_q.weight" -> "blk.0.attn_q.hessian"; buf needs 160 bytes. */
-static inline const char *hs_name(char *buf, const llama_model *m, size_t layer, int mat)
+/* The matrix that stands for input i of all the model's, [LW_INPUTS] of each layer. */
+static inline llama_linear *hs_matrix(const llama_model *m, size_t i)
 {
-    quant_str t = llama_layer_matrix(&m->layers[layer], (size_t)mat)->tensor->name;
+    return llama_layer_matrix(&m->layers[i / LW_INPUTS], (size_t)lw_inputs[i % LW_INPUTS].mats[0]);
+}
+
+/* "blk.0.attn_q.weight" -> "blk.0.attn_q.hessian"; buf needs 160 bytes. */
+static inline const char *hs_name(char *buf, const llama_linear *l)
+{
+    quant_str t = l->tensor->name;
     size_t n = t.n > 7 && t.n < 128 ? t.n - 7 : 0;      /* less ".weight"                         */
     snprintf(buf, 160, "%.*s.hessian", (int)n, t.p);
     return buf;
@@ -45,15 +48,25 @@ static inline uint64_t hs_model(const llama_model *m)
     return h;
 }
 
-static inline int hs_emit(void *user, lw_work *w, size_t layer, int mat)
+/* What stands before the tensors of a file. */
+static inline void hs_header(quant_gguf_out *out, quant_sink sink, uint64_t id,
+                             const uint64_t *tokens, size_t n)
+{
+    quant_gguf_begin(out, sink, 0, NULL);
+    quant_gguf_put_str(out, "general.type", "hessian");
+    quant_gguf_put(out, "hessian.model", QUANT_KV_U64, &id);
+    quant_gguf_put_array(out, "hessian.tokens", QUANT_KV_U64, tokens, n);
+}
+
+static inline int hs_emit(void *user, lw_work *w, int mat)
 {
     hs_writer *hw = (hs_writer *)user;
     size_t cols = w->mat[mat].cols;
-    (void)layer;
     quant_triangle_pack(hw->packed, w->h, cols, cols);
     quant_gguf_write(&hw->out, hw->packed, (size_t)hs_cells(cols) * sizeof *hw->packed);
-    llama_progress(++hw->done, HS_INPUTS * w->m->hp.n_layer, w->since, "");
-    return hw->out.err.code ? llama_fail(w->err, "write error") : 0;
+    llama_progress(++hw->done, LW_INPUTS * w->m->hp.n_layer, w->since, "");
+    if (hw->out.err.code) return llama_fail(w->err, "write error");
+    return stopped() ? llama_fail(w->err, "interrupted, nothing written") : 0;
 }
 
 /* Runs tokens through the model and writes the sums.  0, or why not. */
@@ -62,34 +75,31 @@ static inline const char *hs_collect(llama_model *m, llama_context *c, const lla
 {
     static lw_work w;
     static hs_writer hw;
-    const size_t n = HS_INPUTS * m->hp.n_layer;
-    uint64_t *tokens = (uint64_t *)malloc(n * sizeof *tokens), id = hs_model(m), most = 0;
+    const size_t n = LW_INPUTS * m->hp.n_layer;
+    uint64_t *tokens = (uint64_t *)malloc(n * sizeof *tokens), most = 0, cells;
+    lw_options options = *o;
     out_file f;
     char name[160];
     const char *why;
     size_t i;
     int r;
     for (i = 0; i < n; i++) {
-        size_t cols = llama_layer_matrix(&m->layers[i / HS_INPUTS],
-                                         (size_t)hs_mats[i % HS_INPUTS])->m.cols;
-        if (hs_cells(cols) > most) most = hs_cells(cols);
+        cells = hs_cells(hs_matrix(m, i)->m.cols);
+        if (cells > most) most = cells;
         if (tokens) tokens[i] = (uint64_t)o->n_ctx * o->chunks;
     }
     hw.packed = (float *)malloc((size_t)most * sizeof *hw.packed);
     why = !tokens || !hw.packed ? "out of memory" : out_begin(&f, path);
     if (why) { free(tokens); free(hw.packed); return why; }
-    quant_gguf_begin(&hw.out, out_sink(&f), 0, NULL);
-    quant_gguf_put_str(&hw.out, "general.type", "hessian");
-    quant_gguf_put(&hw.out, "hessian.model", QUANT_KV_U64, &id);
-    quant_gguf_put_array(&hw.out, "hessian.tokens", QUANT_KV_U64, tokens, n);
+    hs_header(&hw.out, out_sink(&f), hs_model(m), tokens, n);
     for (i = 0; i < n; i++) {
-        int mat = hs_mats[i % HS_INPUTS];
-        uint64_t cells = hs_cells(llama_layer_matrix(&m->layers[i / HS_INPUTS],
-                                                     (size_t)mat)->m.cols);
-        quant_gguf_put_tensor(&hw.out, hs_name(name, m, i / HS_INPUTS, mat), QUANT_F32, &cells, 1);
+        cells = hs_cells(hs_matrix(m, i)->m.cols);
+        quant_gguf_put_tensor(&hw.out, hs_name(name, hs_matrix(m, i)), QUANT_F32, &cells, 1);
     }
     quant_gguf_header(&hw.out);
-    r = lw_gather(&w, m, c, t, o, hs_emit, &hw);
+    options.emit = hs_emit;
+    options.user = &hw;
+    r = lw_gather(&w, m, c, t, &options);
     if (quant_gguf_end(&hw.out) != QUANT_OK && r == 0)
         r = llama_fail(w.err, "the file cannot be written");
     why = out_end(&f, r != 0);
@@ -142,25 +152,22 @@ static inline const char *hs_check(const hs_file *h, const llama_model *m)
     size_t i;
     quant_gguf_get_u64(&h->g, "hessian.model", &id);
     if (id != hs_model(m)) return "the sums were made with another model";
-    for (i = 0; i < HS_INPUTS * m->hp.n_layer; i++) {
-        int mat = hs_mats[i % HS_INPUTS];
-        const quant_tensor *t;
-        hs_name(name, m, i / HS_INPUTS, mat);
-        t = quant_gguf_find_tensor(&h->g, name);
-        if (!t || t->ne[0] != hs_cells(llama_layer_matrix(&m->layers[i / HS_INPUTS],
-                                                          (size_t)mat)->m.cols))
+    for (i = 0; i < LW_INPUTS * m->hp.n_layer; i++) {
+        const llama_linear *l = hs_matrix(m, i);
+        const quant_tensor *t = quant_gguf_find_tensor(&h->g, hs_name(name, l));
+        if (!t || t->ne[0] != hs_cells(l->m.cols))
             return "an input's sums are missing or have another shape";
     }
     return NULL;
 }
 
 /* Fills w->h [cols x cols], lower, with the sums of the input of matrix `mat`. */
-static inline int hs_load(void *user, lw_work *w, size_t layer, int mat)
+static inline int hs_load(void *user, lw_work *w, int mat)
 {
     const hs_file *h = (const hs_file *)user;
     size_t cols = w->mat[mat].cols;
     char name[160];
-    const quant_tensor *t = quant_gguf_find_tensor(&h->g, hs_name(name, w->m, layer, mat));
+    const quant_tensor *t = quant_gguf_find_tensor(&h->g, hs_name(name, w->mat[mat].from));
     float *packed = (float *)malloc((size_t)hs_cells(cols) * sizeof *packed);
     if (!t || !packed || quant_to_f32(QUANT_F32, packed, quant_gguf_data(&h->g, t), 1,
                                       (size_t)hs_cells(cols)) != QUANT_OK) {
@@ -241,10 +248,7 @@ static inline const char *hs_merge(char **paths, size_t n, const char *path, con
                 if (quant_kv_u64(quant_gguf_find(&h[k].g, "hessian.tokens"), i, &v) == QUANT_OK)
                     tokens[i] += v;
         quant_gguf_get_u64(&h[0].g, "hessian.model", &id);
-        quant_gguf_begin(&out, out_sink(&f), 0, NULL);
-        quant_gguf_put_str(&out, "general.type", "hessian");
-        quant_gguf_put(&out, "hessian.model", QUANT_KV_U64, &id);
-        quant_gguf_put_array(&out, "hessian.tokens", QUANT_KV_U64, tokens, h[0].g.n_tensors);
+        hs_header(&out, out_sink(&f), id, tokens, h[0].g.n_tensors);
         for (i = 0; i < h[0].g.n_tensors; i++) {
             const quant_tensor *t = &h[0].g.tensors[i];
             snprintf(name, sizeof name, "%.*s", (int)t->name.n, t->name.p);

@@ -15,6 +15,15 @@
 
 /* >>work ----------------------------------------------------------------------------------------*/
 enum { LW_Q, LW_K, LW_V, LW_O, LW_GATE, LW_UP, LW_DOWN, LW_MATS };
+
+/* The matrices that share an input.  mid: it is not the output of a norm. */
+typedef struct lw_input { int mats[3]; size_t n; int mid; } lw_input;
+enum { LW_INPUTS = 4 };
+static const lw_input lw_inputs[LW_INPUTS] = {
+    { { LW_Q, LW_K, LW_V }, 3, 0 }, { { LW_O, 0, 0 }, 1, 1 },
+    { { LW_GATE, LW_UP, 0 }, 2, 0 }, { { LW_DOWN, 0, 0 }, 1, 1 }
+};
+
 enum { LW_PLAIN, LW_REAL, LW_STREAMS };
 enum { LW_ROWS = 64 };              /* queries at a time in attention                            */
 
@@ -34,9 +43,11 @@ typedef struct lw_options {
     uint32_t       methods;         /* LW_AWQ, LW_GPTQ or both                                   */
     FILE          *report;          /* NULL, or one line for each matrix                         */
     /* NULL, or gives w->h instead of a text, for all matrices that share mat's input            */
-    int          (*sums)(void *user, struct lw_work *w, size_t layer, int mat);
-    void          *sums_user;
+    int          (*sums)(void *user, struct lw_work *w, int mat);
     size_t         sums_tokens;
+    /* NULL, or takes w->h, lower, and nothing is quantized; methods and shift are 0             */
+    int          (*emit)(void *user, struct lw_work *w, int mat);
+    void          *user;
 } lw_options;
 
 /* One matrix of the block being worked on. */
@@ -390,6 +401,35 @@ static inline void lw_capture_mid(lw_work *w, size_t layer, int mat)
 
 static inline quant_type lw_type(const lw_work *w, const llama_linear *l);
 
+/* Makes w->mat[mat] that of a layer, without its weights. */
+static inline lw_matrix *lw_set(lw_work *w, size_t layer, size_t mat)
+{
+    lw_matrix *x = &w->mat[mat];
+    x->from = llama_layer_matrix(&w->m->layers[layer], mat);
+    x->rows = x->from->m.rows;
+    x->cols = x->from->m.cols;
+    return x;
+}
+
+/* What x is rounded to; integers whose groups do not divide a row have groups of 32. */
+static inline quant_grid lw_grid(const lw_work *w, const lw_matrix *x)
+{
+    quant_grid grid = w->o->integers;
+    grid.type = lw_type(w, x->from);
+    if (grid.bits && x->cols % (grid.group ? grid.group : 1)) grid.group = 32;
+    return grid;
+}
+
+/* The tensor scale for n weights, 0 for grids without one. */
+static inline float lw_tensor_scale(const quant_grid *grid, const float *x, size_t n)
+{
+    float amax = 0;
+    size_t i;
+    if (grid->bits || grid->type != QUANT_NVFP4) return 0;
+    for (i = 0; i < n; i++) amax = fmaxf(amax, fabsf(x[i]));
+    return quant_tensor_scale(grid->type, amax);
+}
+
 #include "awq.h"
 
 /* >>matrices ------------------------------------------------------------------------------------*/
@@ -524,20 +564,14 @@ static inline int lw_group(lw_work *w, const int *mats, size_t n, int mid)
         for (k = 0; k <= i; k++) full[k * cols + i] = full[i * cols + k] = w->h[i * cols + k];
     for (i = 0; i < n && r == 0; i++) {
         lw_matrix *x = &w->mat[mats[i]];
-        quant_grid grid = w->o->integers;
+        quant_grid grid = lw_grid(w, x);
         lw_tensor *done = lw_find(w, x->from->tensor);
-        grid.type = lw_type(w, x->from);
         if (done) {
             r = lw_decode(x, done);
             continue;
         }
-        if (grid.bits && cols % (grid.group ? grid.group : 1)) grid.group = 32;
-        if (grid.type == QUANT_NVFP4) {
-            float amax = 0;
-            for (k = 0; k < x->rows * cols; k++) amax = fmaxf(amax, fabsf(x->w[k]));
-            grid.tensor_scale = quant_tensor_scale(grid.type, amax);
-            before = QUANT_TYPE_COUNT;
-        }
+        grid.tensor_scale = lw_tensor_scale(&grid, x->w, x->rows * cols);
+        if (grid.type == QUANT_NVFP4) before = QUANT_TYPE_COUNT;
         if (!(w->o->methods & LW_GPTQ)) {
             memset(&g, 0, sizeof g);
             g.grid = grid;
@@ -573,29 +607,36 @@ static inline int lw_load(lw_work *w, size_t layer)
 {
     size_t i;
     for (i = 0; i < LW_MATS; i++) {
-        llama_linear *l = llama_layer_matrix(&w->m->layers[layer], i);
-        const void *data = quant_gguf_data(&w->m->shards[0], l->tensor);
+        lw_matrix *x = lw_set(w, layer, i);
+        const llama_linear *l = x->from;
+        const void *data;
         size_t shard = 0, k;
         char name[128];
-        lw_matrix *x = &w->mat[i];
         snprintf(name, sizeof name, "%.*s", (int)l->tensor->name.n, l->tensor->name.p);
         quant_set_find(&w->m->set, name, &shard);
         data = quant_gguf_data(&w->m->shards[shard], l->tensor);
-        x->from = l;
-        x->rows = l->m.rows;
-        x->cols = l->m.cols;
         if (!data || quant_to_f32(l->tensor->type, x->w, data, x->rows, x->cols) != QUANT_OK)
             return llama_fail(w->err, "a matrix cannot be read");
         if (l->m.scale != 1) for (k = 0; k < x->rows * x->cols; k++) x->w[k] *= l->m.scale;
         lw_turn(x, LW_PLAIN);
+        if (!w->o->emit) continue;
+        memcpy(x->v, x->w, x->rows * x->cols * sizeof *x->v);
+        lw_turn(x, LW_REAL);
     }
     return 0;
 }
 
+/* The sums of an input are in w->h. */
+static inline int lw_take(lw_work *w, const lw_input *in)
+{
+    if (w->o->emit) return w->o->emit(w->o->user, w, in->mats[0]);
+    return lw_group(w, in->mats, in->n, in->mid);
+}
+
 static inline int lw_block(lw_work *w, size_t layer)
 {
-    static const int qkv[3] = { LW_Q, LW_K, LW_V }, o[1] = { LW_O }, gu[2] = { LW_GATE, LW_UP };
-    static const int down[1] = { LW_DOWN };
+    const lw_input *qkv = &lw_inputs[0], *o = &lw_inputs[1], *gu = &lw_inputs[2];
+    const lw_input *down = &lw_inputs[3];
     llama_layer *l = &w->m->layers[layer];
     size_t chunk;
     int awq = (w->o->methods & LW_AWQ) != 0;
@@ -603,21 +644,21 @@ static inline int lw_block(lw_work *w, size_t layer)
     if (lw_load(w, layer)) return -1;
     if (awq && awq_mid(w, layer, LW_O)) return -1;
     lw_capture_norm(w, l->attn_norm);
-    if (awq && awq_norm(w, qkv, 3, &l->attn_norm, "attn_norm")) return -1;
-    if (lw_group(w, qkv, 3, 0)) return -1;
+    if (awq && awq_norm(w, qkv->mats, qkv->n, &l->attn_norm, "attn_norm")) return -1;
+    if (lw_take(w, qkv)) return -1;
     for (chunk = 0; chunk < w->o->chunks; chunk++)
         for (s = first; s < LW_STREAMS; s++) lw_attention(w, s, chunk, layer);
     lw_capture_mid(w, layer, LW_O);
-    if (lw_group(w, o, 1, 1)) return -1;
+    if (lw_take(w, o)) return -1;
     lw_residual(w, layer, LW_O);
     if (awq && awq_mid(w, layer, LW_DOWN)) return -1;
     lw_capture_norm(w, l->ffn_norm);
-    if (awq && awq_norm(w, gu, 2, &l->ffn_norm, "ffn_norm")) return -1;
-    if (lw_group(w, gu, 2, 0)) return -1;
+    if (awq && awq_norm(w, gu->mats, gu->n, &l->ffn_norm, "ffn_norm")) return -1;
+    if (lw_take(w, gu)) return -1;
     for (chunk = 0; chunk < w->o->chunks; chunk++)
         for (s = first; s < LW_STREAMS; s++) lw_forward(w, s, chunk, layer);
     lw_capture_mid(w, layer, LW_DOWN);
-    if (lw_group(w, down, 1, 1)) return -1;
+    if (lw_take(w, down)) return -1;
     if (layer + 1 < w->m->hp.n_layer) lw_residual(w, layer, LW_DOWN);
     return 0;
 }
@@ -625,42 +666,11 @@ static inline int lw_block(lw_work *w, size_t layer)
 /* A block from sums that are there already: no stream goes through it. */
 static inline int lw_block_sums(lw_work *w, size_t layer)
 {
-    static const int mats[LW_MATS] = { LW_Q, LW_K, LW_V, LW_O, LW_GATE, LW_UP, LW_DOWN };
-    static const int first[5] = { 0, 3, 4, 6, 7 };      /* of the matrices of each input          */
-    int k;
+    const lw_input *in;
     if (lw_load(w, layer)) return -1;
-    for (k = 0; k < 4; k++) {
-        const int *m = mats + first[k];
-        if (w->o->sums(w->o->sums_user, w, layer, m[0])) return -1;
-        if (lw_group(w, m, (size_t)(first[k + 1] - first[k]), 0)) return -1;
-    }
+    for (in = lw_inputs; in < lw_inputs + LW_INPUTS; in++)
+        if (w->o->sums(w->o->user, w, in->mats[0]) || lw_take(w, in)) return -1;
     return 0;
-}
-
-/* The sums of each input of a block of the unquantized model: emit finds them in w->h, lower. */
-static inline int lw_gather_block(lw_work *w, size_t layer,
-                                  int (*emit)(void *, lw_work *, size_t, int), void *user)
-{
-    llama_layer *l = &w->m->layers[layer];
-    size_t chunk, i;
-    if (lw_load(w, layer)) return -1;
-    for (i = 0; i < LW_MATS; i++) {
-        memcpy(w->mat[i].v, w->mat[i].w, w->mat[i].rows * w->mat[i].cols * sizeof(float));
-        lw_turn(&w->mat[i], LW_REAL);
-    }
-    lw_capture_norm(w, l->attn_norm);
-    if (emit(user, w, layer, LW_Q)) return -1;
-    for (chunk = 0; chunk < w->o->chunks; chunk++) lw_attention(w, LW_REAL, chunk, layer);
-    lw_capture_mid(w, layer, LW_O);
-    if (emit(user, w, layer, LW_O)) return -1;
-    lw_residual(w, layer, LW_O);
-    lw_capture_norm(w, l->ffn_norm);
-    if (emit(user, w, layer, LW_GATE)) return -1;
-    for (chunk = 0; chunk < w->o->chunks; chunk++) lw_forward(w, LW_REAL, chunk, layer);
-    lw_capture_mid(w, layer, LW_DOWN);
-    if (emit(user, w, layer, LW_DOWN)) return -1;
-    lw_residual(w, layer, LW_DOWN);
-    return stopped() ? llama_fail(w->err, "interrupted, nothing written") : 0;
 }
 
 /* >>resume --------------------------------------------------------------------------------------
@@ -824,18 +834,14 @@ static inline int lw_check(lw_work *w)
     size_t i, m;
     for (i = 0; i < w->m->hp.n_layer; i++)
         for (m = 0; m < LW_MATS; m++) {
-            llama_linear *l = llama_layer_matrix(&w->m->layers[i], m);
-            quant_grid grid = w->o->integers;
+            const lw_matrix *x = lw_set(w, i, m);
+            quant_grid grid = lw_grid(w, x);
             quant_awq a;
             char name[96];
-            w->mat[m].from = l;
-            w->mat[m].cols = l->m.cols;
-            grid.type = lw_type(w, l);
-            if (grid.bits && l->m.cols % (grid.group ? grid.group : 1)) grid.group = 32;
-            if (w->o->methods & LW_GPTQ ? quant_gptq_size(&grid, l->m.cols) != 0
+            if (w->o->methods & LW_GPTQ ? quant_gptq_size(&grid, x->cols) != 0
                 : awq_target(w, (int)m, &a) && quant_awq_scratch_size(&a) != 0) continue;
             return llama_fail(w->err, "%s: rounding to %s is not supported for it",
-                              llama_printable(name, sizeof name, l->tensor->name),
+                              llama_printable(name, sizeof name, x->from->tensor->name),
                               grid.bits ? "these integers" : quant_type_name(grid.type));
         }
     return 0;
@@ -1015,6 +1021,35 @@ static inline void lw_turns(llama_context *c, size_t n)
             }
 }
 
+static inline int lw_begin(lw_work *w, llama_model *m, llama_context *c, const lw_options *o)
+{
+    memset(w, 0, sizeof *w);
+    w->o = o;
+    w->m = m;
+    w->c = c;
+    c->user = w;
+    w->since = llama_seconds();
+    return lw_plan_init(&lw_the_plan, m, o);
+}
+
+static inline int lw_blocks(lw_work *w, const llama_tokens *t)
+{
+    size_t i;
+    int r = 0;
+    if (!w->o->sums) lw_embed(w, t);
+    lw_turns(w->c, w->o->n_ctx);
+    for (i = 0; i < w->m->hp.n_layer && r == 0; i++)
+        r = w->o->sums ? lw_block_sums(w, i) : lw_block(w, i);
+    return r;
+}
+
+static inline void lw_end(lw_work *w)
+{
+    llama_arena_free(&w->arena);
+    free(lw_the_plan.refs);
+    free(lw_the_plan.types);
+}
+
 /* Quantizes m on the tokens t and writes `path`.  c: a context of n_ctx tokens and batches of as
  * many.  asked: a line that tells this task from others.  w->err says why it failed (-1). */
 static inline int lw_run(lw_work *w, llama_model *m, llama_context *c, const llama_tokens *t,
@@ -1023,59 +1058,32 @@ static inline int lw_run(lw_work *w, llama_model *m, llama_context *c, const lla
     size_t n = strlen(path), i;
     char *part = (char *)malloc(n + 6);
     int r = -1;
-    memset(w, 0, sizeof *w);
-    w->o = o;
-    w->m = m;
-    w->c = c;
-    c->user = w;
-    w->since = llama_seconds();
     if (part) { memcpy(part, path, n); memcpy(part + n, ".part", 6); }
-    if (!part || lw_plan_init(&lw_the_plan, m, o)) llama_fail(w->err, "out of memory");
+    if (lw_begin(w, m, c, o) || !part) llama_fail(w->err, "out of memory");
     else if (lw_check(w) == 0) {
         if (lw_reserve(w)) llama_fail(w->err, "out of memory");
         else r = lw_restore(w, part, asked);
     }
     if (r == 0) {
         if (w->n_done) fprintf(stderr, "going on after %zu matrices\n", w->n_done);
-        if (!o->sums) lw_embed(w, t);
-        lw_turns(c, o->n_ctx);
-        for (i = 0; i < m->hp.n_layer && r == 0; i++)
-            r = o->sums ? lw_block_sums(w, i) : lw_block(w, i);
+        r = lw_blocks(w, t);
         if (r == 0) r = lw_write(w, path);
     }
     if (w->part) fclose(w->part);
     if (r == 0) remove(part);
     for (i = 0; i < w->n_done; i++) free(w->done[i].data);
-    llama_arena_free(&w->arena);
-    free(lw_the_plan.refs);
-    free(lw_the_plan.types);
+    lw_end(w);
     free(part);
     return r;
 }
 
-/* Gives the sums of every input of the unquantized model to emit, block after block.  o->shift must
- * be 0. */
+/* Gives the sums of every input of the unquantized model to o->emit, block after block. */
 static inline int lw_gather(lw_work *w, llama_model *m, llama_context *c, const llama_tokens *t,
-                            const lw_options *o, int (*emit)(void *, lw_work *, size_t, int),
-                            void *user)
+                            const lw_options *o)
 {
-    size_t i;
-    int r = 0;
-    memset(w, 0, sizeof *w);
-    w->o = o;
-    w->m = m;
-    w->c = c;
-    c->user = w;
-    w->since = llama_seconds();
-    if (lw_plan_init(&lw_the_plan, m, o) || lw_reserve(w)) r = llama_fail(w->err, "out of memory");
-    if (r == 0) {
-        lw_embed(w, t);
-        lw_turns(c, o->n_ctx);
-    }
-    for (i = 0; i < m->hp.n_layer && r == 0; i++) r = lw_gather_block(w, i, emit, user);
-    llama_arena_free(&w->arena);
-    free(lw_the_plan.refs);
-    free(lw_the_plan.types);
+    int r = lw_begin(w, m, c, o) || lw_reserve(w) ? llama_fail(w->err, "out of memory")
+                                                  : lw_blocks(w, t);
+    lw_end(w);
     return r;
 }
 #endif

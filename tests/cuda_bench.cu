@@ -140,7 +140,7 @@ static void make_weights(shape *s, bool zp)
         s->w.zero = other == 4 ? QUANT_CUDA_TABLE : QUANT_CUDA_SYMMETRIC;
     }
     size_t tiles = row_tiles(&s->w) * col_tiles(&s->w) * tile_bytes(&s->w);
-    s->w.size = tiles + row_tiles(&s->w) * (records(&s->w) * matrix_rec_bytes(&s->w) + 128);
+    s->w.size = packed_size(&s->w);
     size_t n = std::max((size_t)2, ((size_t)320 << 20) / s->w.size + 1);
     for (size_t i = 0; i < n; i++) {
         void *p;

@@ -63,21 +63,27 @@ static void cli_gptq(void)
 }
 
 /* An interrupted run leaves no model, and the same command ends with the same bytes. */
+/* Runs a command that makes `path` until the .part beside it has more than `size` bytes, then
+ * interrupts it; 0, and a skip, if it was over by then. */
+static int interrupt(const char *command, const char *path, int size)
+{
+    char line[1024], out[256];
+    remove(path);
+    snprintf(line, sizeof line, "%s & p=$!; until test `wc -c < %s.part` -gt %d; do sleep 0.02; "
+             "kill -0 $p || exit 0; done; kill -INT $p; wait $p; test $? = 1", command, path, size);
+    if (!CHECK(shell(line, out, sizeof out) == 0)) return 0;
+    if (access(path, F_OK) != 0) return 1;
+    test_skip("the run was over before it could be interrupted");
+    return 0;
+}
+
 static void cli_gptq_resumes(void)
 {
     static char out[4096];
     const char *again = GPTQ "d.gguf Q2_K --ctx 64 --tokens 128 --sweeps 8 -t 1";
     REQUIRE(shell(GPTQ "c.gguf Q2_K --ctx 64 --tokens 128 --sweeps 8 -t 2", out, sizeof out)
             == 0);
-    remove(DIR "d.gguf");
-    REQUIRE(shell(GPTQ "d.gguf Q2_K --ctx 64 --tokens 128 --sweeps 8 -t 1 & p=$!; "
-                  "until test `wc -c < " DIR "d.gguf.part` -gt 100000; do sleep 0.02; "
-                  "kill -0 $p || exit 0; done; kill -INT $p; wait $p; test $? = 1", out, sizeof out)
-            == 0);
-    if (access(DIR "d.gguf", F_OK) == 0) {
-        test_skip("the run was over before it could be interrupted");
-        return;
-    }
+    if (!interrupt(again, DIR "d.gguf", 100000)) return;
     CHECK(access(DIR "d.gguf.part", F_OK) == 0);
     CHECK(shell(again, out, sizeof out) == 0);
     CHECK(same_files(DIR "c.gguf", DIR "d.gguf"));
@@ -196,16 +202,9 @@ static void cli_awq_resumes(void)
 {
     static char out[4096];
     REQUIRE(access(DIR "w1.gguf", F_OK) == 0);
-    remove(DIR "r.gguf");
     remove(DIR "r.gguf.part");
-    REQUIRE(shell(RUN_AWQ("awq+gptq") "r.gguf Q4_0 --ctx 128 --tokens 512 -t 1 & p=$!; "
-                  "until test `wc -c < " DIR "r.gguf.part` -gt 500000; do sleep 0.02; "
-                  "kill -0 $p || exit 0; done; kill -INT $p; wait $p; test $? = 1", out, sizeof out)
-            == 0);
-    if (access(DIR "r.gguf", F_OK) == 0) {
-        test_skip("the run was over before it could be interrupted");
-        return;
-    }
+    if (!interrupt(RUN_AWQ("awq+gptq") "r.gguf Q4_0 --ctx 128 --tokens 512 -t 1", DIR "r.gguf",
+                   500000)) return;
     REQUIRE(shell(RUN_AWQ("awq+gptq") "r.gguf Q4_0 --ctx 128 --tokens 512 -t 2", out, sizeof out)
             == 0);
     CHECK(same_files(DIR "r.gguf", DIR "w1.gguf"));

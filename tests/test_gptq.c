@@ -298,17 +298,16 @@ static void stored_is_reported(void)
     }
 }
 
-/* Plain rounding of one row to y, by the type's encoder: without importance or with the damped
- * diagonal; bytes has room for a row. */
+/* Plain rounding of one row to y, by the type's encoder; bytes has room for a row. */
 static void plain_row(float *y, uint8_t *bytes, const layer *l, const result *r, size_t row,
-                      int weighted)
+                      const float *importance)
 {
     quant_encoder e;
     size_t i;
     quant_encoder_init(&e, r->g.grid.type, QUANT_EFFORT_REFERENCE, NULL, 0);
     e.tensor_scale = r->g.grid.tensor_scale;
     CHECK(quant_from_f32(&e, bytes, l->w + row * l->cols, 1, l->cols,
-                         weighted ? r->g.importance : NULL, NULL) == QUANT_OK);
+                         importance, NULL) == QUANT_OK);
     quant_to_f32(e.type, y, bytes, 1, l->cols);
     for (i = 0; i < l->cols; i++) y[i] *= e.tensor_scale;
 }
@@ -353,7 +352,7 @@ static size_t against_plain(const layer *l, const result *r, const char *what, d
         int same = 0;
         for (k = 0; k < (bits ? 1 : 2); k++) {
             if (bits) plain_integers(y, l, r, row);
-            else plain_row(y, bytes, l, r, row, k == 1);
+            else plain_row(y, bytes, l, r, row, k ? r->g.importance : NULL);
             plain = loss_of(l, row, y);
             test_note("%s %s%zu group %u order %u row %zu: %g, told %g, plain %g", what,
                       bits ? "int" : quant_type_name(r->g.grid.type), bits, r->g.grid.group,
@@ -377,16 +376,28 @@ static size_t against_plain(const layer *l, const result *r, const char *what, d
 /* Every row of every type: never above plain rounding, with and without importance. */
 static void never_above_nearest(void)
 {
-    size_t t;
+    size_t t, i, k;
     for (t = 0; t < N_TARGETS; t++) {
         layer l;
         result r;
         quant_grid grid = grid_of(targets[t]);
         double ours = 0, plain = 0;
+        float y[512], importance[512];
+        uint8_t bytes[2048];
         layer_make(&l, 32, t % 4 == 1 ? 512 : 256, t % 2 ? 400 : 60, 70 + t, t % 3 == 0);
         quantize(&r, &l, &grid, NULL, l.rows);
         CHECK(r.code == QUANT_OK);
         CHECK(against_plain(&l, &r, "usual", &ours, &plain) == 0);
+        for (i = 0; i < l.cols; i++) importance[i] = (float)l.full[i * l.cols + i];
+        for (k = 0; k < 2; k++)                 /* and with the diagonal as it is                */
+            for (i = 0; i < l.rows; i++) {
+                double nearest;
+                plain_row(y, bytes, &l, &r, i, k ? importance : NULL);
+                nearest = loss_of(&l, i, y);
+                test_note("%s row %zu: loss %g, nearest %g", quant_type_name(targets[t]), i,
+                          r.loss[i], nearest);
+                CHECK(r.loss[i] <= nearest * (1 + 1e-6));
+            }
         test_note("%s: loss %g, with importance alone %g", quant_type_name(targets[t]), ours,
                   plain);
         CHECK(ours < 0.8 * plain);
@@ -576,7 +587,7 @@ static void bad_hessians(void)
             uint8_t bytes[256];
             CHECK(r.g.dead == n);
             for (i = 0; i < l.rows; i++) {
-                plain_row(y, bytes, &l, &r, i, 0);
+                plain_row(y, bytes, &l, &r, i, NULL);
                 for (j = 0; j < n; j++) {
                     near += pow((double)(y[j] - l.w[i * n + j]), 2);
                     ours += pow((double)(r.values[i * n + j] - l.w[i * n + j]), 2);
