@@ -272,7 +272,7 @@ __global__ void unpack(quant__job j, __half *to, size_t cols)
     if (row >= j.rows) return;
     const uint8_t *tile = j.tiles + (rt * j.kt + col / 32) * Q_TILE_BYTES;
     const uint8_t *rec = j.recs + (rt * j.n_recs + col / 128) * record_bytes(0);
-    const float s = half_bits(((const uint16_t *)rec)[g * 4 + row % 32 / 8]) * j.gains[row];
+    const float s = half_value(((const uint16_t *)rec)[g * 4 + row % 32 / 8]) * j.gains[row];
     const uint32_t shift = 4 * (row / 8 % 2 + 2 * (col / 8 % 2));
     for (int k = 0; k < 8; k += 2) {
         uint32_t w = ((const uint32_t *)tile)[(g * 4 + k / 2) * 4 + 2 * m + col % 32 / 16] >> shift;
