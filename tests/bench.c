@@ -534,6 +534,7 @@ static void bench_product(const bench_options *o, quant_type t, size_t tokens, u
 }
 
 /* Is name in the comma-separated list? */
+/* Whether a type is in the list, whose names were checked */
 static int listed(const char *list, const char *name)
 {
     size_t n = strlen(name);
@@ -574,8 +575,12 @@ static void products(const bench_options *o)
     printf("type\tisa\ttokens\tthreads\tus\tgw_s\tgb_s\tfrac_dram\tgflops\tfrac_peak\trel_err\n");
     for (t = 0; t < QUANT_TYPE_COUNT; t++) {
         const quant_type_info *info = quant_type_get(t);
-        if (!listed(o->types, info->name) || o->cols % (info->block_len ? info->block_len : 1)
-            || !(info->flags & QUANT_TF_DECODE)) continue;
+        if (!listed(o->types, info->name) || !(info->flags & QUANT_TF_DECODE)) continue;
+        if (o->cols % info->block_len) {
+            fprintf(stderr, "bench: %s left out: its blocks of %u do not divide %zu columns\n",
+                    info->name, (unsigned)info->block_len, o->cols);
+            continue;
+        }
         for (p = o->tokens; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
             if (atol(p) > 0) bench_product(o, t, (size_t)atol(p), pool, size, x);
     }
@@ -633,8 +638,44 @@ static void packing(void)
     free(x);
 }
 
+/* NULL, or what is wrong with the options; names of types become those of the table */
+static const char *bad_options(const bench_options *o, char *types, size_t size)
+{
+    const char *p = o->types;
+    char *end;
+    size_t n = 0;
+    if (o->threads < 1 || o->threads > MAX_THREADS) return "--threads: 1 to 64";
+    if (!o->rows || !o->cols) return "--rows, --cols: at least 1";
+    if (!(o->seconds > 0)) return "--seconds: more than 0";
+    if (o->cpu & ~quant_cpu_detect()) return "--isa: this machine does not have it";
+    for (p = o->tokens; ; p = end + 1) {
+        long m = strtol(p, &end, 10);
+        if (end == p || m < 1 || m > 1 << 20) return "--tokens: numbers from 1 to 2^20";
+        if (*end == 0) break;
+        if (*end != ',') return "--tokens: numbers with commas between";
+    }
+    if (strcmp(o->types, "all") == 0) return memcpy(types, "all", 4), NULL;
+    for (p = o->types; ; p++) {
+        char name[32];
+        size_t len = strcspn(p, ",");
+        quant_type t;
+        if (len >= sizeof name) return "--type: no such type";
+        memcpy(name, p, len);
+        name[len] = 0;
+        t = quant_type_find(name);
+        if (t >= QUANT_TYPE_COUNT || !(quant_type_get(t)->flags & QUANT_TF_DECODE))
+            return "--type: no such type of weights (see build/inspect or the README's table)";
+        n += (size_t)snprintf(types + n, size - n, "%s%s", n ? "," : "", quant_type_name(t));
+        if (n >= size) return "--type: too many";
+        p += len;
+        if (!*p) return NULL;
+    }
+}
+
 static int matmul_main(int argc, char **argv)
 {
+    static char types[1024];
+    const char *bad;
     bench_options o = { "all", "1,8,512", 1, 4096, 4096, 700, 0,
                         0.5 };
     int i;
@@ -654,7 +695,7 @@ static int matmul_main(int argc, char **argv)
             if (!o.cpu && strcmp(v, "scalar") != 0) break;
         } else break;
     }
-    if (i < argc || o.threads < 1 || o.threads > MAX_THREADS || !o.rows || !o.cols) {
+    if (i < argc) {
         fprintf(stderr, "usage: bench matmul [options]\n"
                 "  --type T,T|all   types of the weights (all)\n"
                 "  --tokens M,M     rows of X (1,8,512)\n"
@@ -662,12 +703,14 @@ static int matmul_main(int argc, char **argv)
                 "  --rows R --cols C  shape of W (4096 x 4096); types whose block does not divide "
                 "C are left out\n"
                 "  --isa I          kernels: scalar avx2 avxvnni avx512vnni neon dotprod i8mm "
-                "wasm128 rvv;\n"
-                "                   scalar if the machine lacks them (the best there is)\n"
+                "wasm128 rvv\n"
+                "                   (the best there is)\n"
                 "  --cold MB        copies of W, used in turn (700)\n"
                 "  --seconds S      for each line of the table, limits included (0.5)\n");
-        return 1;
+        return argc == 1 && strcmp(argv[0], "--help") == 0 ? 0 : 1;
     }
+    if ((bad = bad_options(&o, types, sizeof types)) != NULL) die(bad);
+    o.types = types;
     products(&o);
     return 0;
 }
@@ -811,9 +854,17 @@ static int linalg_main(int argc, char **argv)
     uint32_t s = 3;
     for (i = 0; (int)i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--cols") == 0) cols = (size_t)atol(argv[i + 1]);
-        if (strcmp(argv[i], "--seconds") == 0) seconds = atof(argv[i + 1]);
-        for (isa = 4; strcmp(argv[i], "--isa") == 0 && isa > 0; isa >>= 1)
-            if (strcmp(quant_cpu_name(isa), argv[i + 1]) == 0) cpu = isa;
+        else if (strcmp(argv[i], "--seconds") == 0) seconds = atof(argv[i + 1]);
+        else if (strcmp(argv[i], "--isa") == 0) {
+            for (isa = 128; isa > 0 && strcmp(quant_cpu_name(isa), argv[i + 1]); isa >>= 1) {}
+            if ((isa & ~quant_cpu_detect()) || (!isa && strcmp(argv[i + 1], "scalar")))
+                die("--isa: this machine does not have it");
+            cpu = isa;
+        } else break;
+    }
+    if ((int)i < argc || !cols || !(seconds > 0)) {
+        fprintf(stderr, "usage: bench linalg [--isa I] [--cols N] [--seconds S]\n");
+        return 1;
     }
     h = (float *)calloc(cols * cols, sizeof *h);
     a = (float *)malloc(cols * cols * sizeof *a);
@@ -911,6 +962,8 @@ int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "all";
     int all = strcmp(what, "all") == 0, known = all;
+    if (argc > 2 && strcmp(what, "matmul") && strcmp(what, "linalg") && strcmp(what, "gptq"))
+        what = "";
     if (strcmp(what, "matmul") == 0) return matmul_main(argc - 2, argv + 2);
     if (strcmp(what, "linalg") == 0) return linalg_main(argc - 2, argv + 2);
     if (strcmp(what, "gptq") == 0) return gptq_main(argc - 2, argv + 2);
@@ -945,5 +998,5 @@ int main(int argc, char **argv)
     if (!known)
         fprintf(stderr, "usage: bench [all|open|rates|quantize|formats|pack|linalg|gptq|matmul "
                 "...]\n");
-    return !known;
+    return !known && strcmp(what, "--help") != 0;
 }
