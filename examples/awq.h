@@ -61,6 +61,7 @@ static inline int awq_loss(lw_work *w, const int *mats, size_t n, const float *s
 {
     quant_gptq_out out;
     size_t i, r;
+    if (lw_stopped(w)) return -1;
     memset(&out, 0, sizeof out);
     out.loss = w->awq.loss;
     *loss = 0;
@@ -178,7 +179,7 @@ static inline int awq_norm(lw_work *w, const int *mats, size_t n, const float **
     float *own;
     int r;
     memset(w->awq.seen, 0, e * sizeof *w->awq.seen);
-    for (chunk = 0; chunk < w->o->chunks; chunk++) {
+    for (chunk = 0; chunk < w->o->chunks && !stopped(); chunk++) {
         lw_norm(w, w->a, LW_REAL, chunk, *norm);
         quant_awq_see(w->awq.seen, w->a, e, w->o->n_ctx, e);
     }
@@ -218,7 +219,7 @@ static inline int awq_mid(lw_work *w, size_t layer, int mat)
     }
     memset(w->h, 0, ld * ld * sizeof *w->h);
     memset(w->awq.seen, 0, ld * sizeof *w->awq.seen);
-    for (chunk = 0; chunk < w->o->chunks; chunk++) {
+    for (chunk = 0; chunk < w->o->chunks && !stopped(); chunk++) {
         const float *mid = w->mid[LW_REAL] + chunk * n * w->width;
         if (mat == LW_O) lw_attention(w, LW_REAL, chunk, layer);
         else lw_forward(w, LW_REAL, chunk, layer);

@@ -74,9 +74,9 @@ static const char usage[] =
     "                and ffn_down make up for, times the A above; default 0.6\n"
     "  --sweeps N    of coordinate descent after the columns, default 4, 0: none\n"
     "  --trials N    scales that are tried for a group, default all, 1: only the first fit\n"
-    "  --report FILE one line for each matrix: name, type, rows, columns, loss for a weight and\n"
-    "                token, damp, times it was raised, dead columns, rows rounded plainly because\n"
-    "                that was better\n"
+    "  --report FILE one line for each matrix of this run: name, type, rows, columns, loss for a\n"
+    "                weight and token, damp, times it was raised, dead columns, rows rounded\n"
+    "                plainly because that was better\n"
     "  --hessian F   sums that hessian and merge made instead of a text; matrices are then not\n"
     "                fitted to the errors of those before\n"
     "awq: a quantized model as above, by scaling columns before plain rounding, with importance\n"
@@ -125,7 +125,7 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static int write_gguf(const gather *g, const options *o, size_t chunks, const out_file *f)
+static int write_gguf(const gather *g, const options *o, size_t chunks, out_file *f)
 {
     quant_gguf_out out;
     quant_str dataset;
@@ -160,6 +160,7 @@ static int write_gguf(const gather *g, const options *o, size_t chunks, const ou
         quant_gguf_write(&out, &v, sizeof v);
     }
     if (quant_gguf_end(&out) == QUANT_OK) return 0;
+    if (out.err.code == QUANT_E_IO) return 1;   /* out_end knows why                             */
     quant_error_text(name, sizeof name, &out.err);
     return fail(o->out, name);
 }
@@ -209,7 +210,7 @@ static int write_out(const gather *g, const options *o, size_t chunks)
     if (dat) write_dat(g, o, chunks, f.f);
     else r = write_gguf(g, o, chunks, &f);
     why = out_end(&f, r);
-    if (r == 0 && why) r = fail(o->out, why);
+    if (why) r = fail(o->out, why);
     if (r == 0)
         fprintf(stderr, "%s: %zu matrices, %zu chunks of %zu tokens\n", o->out, g->n, chunks,
                 o->n_ctx);
@@ -310,10 +311,10 @@ static int parse_gptq(options *o, const char *a, const char *value)
     size_t n = 0;
     int ok = -1;
     if (!strcmp(a, "--tokens")) ok = number(value, 2, &o->tokens);
+    else if (o->lw.methods == LW_AWQ && strcmp(a, "--report")) ok = 0;
     else if (!strcmp(a, "--order")) ok = order(value, &o->lw.gptq.order);
     else if (!strcmp(a, "--damp")) ok = real(value, 1e-6, 1, &o->lw.gptq.damp);
     else if (!strcmp(a, "--hessian") && o->lw.methods == LW_GPTQ) ok = (o->sums = value) != NULL;
-    else if (o->lw.methods == LW_AWQ && strcmp(a, "--report")) ok = 0;
     else if (!strcmp(a, "--asymmetric-calibration"))    /* the number may be left out             */
         ok = real(value, 0, 1, &o->lw.shift) ? 1 : 2;
     else if (!strcmp(a, "--residual")) ok = real(value, 0, 1, &o->lw.residual);
@@ -380,7 +381,8 @@ static int parse(options *o, int argc, char **argv)
     if (!o->out || (o->gptq && !o->type))
         return fail(o->gptq ? "a model, a text, an output and a type are needed (see --help)"
                             : "a model, a text and an output are needed (see --help)", "");
-    if (o->gptq && !parse_type(o)) return fail(o->type, "no such type or mix");
+    if (o->gptq && !parse_type(o))
+        return fail(o->type, "no such type or mix; `quantize --help` lists them");
     return 0;
 }
 
@@ -434,20 +436,20 @@ static int run_gptq(options *o, llama_context *c, const llama_tokens *t, uint64_
         fprintf(report, "matrix\ttype\trows\tcols\tloss\tdamp\traised\tdead\tplain\n");
     }
     o->lw.report = report;
-    snprintf(asked, sizeof asked, "calibrate 2 %u %s%s ctx %zu chunks %zu order %u damp %g "
+    snprintf(asked, sizeof asked, "calibrate 3 %u %s%s ctx %zu chunks %zu order %u damp %g "
              "shift %g residual %g sweeps %d trials %d model %llu text %llx\n",
              (unsigned)o->lw.methods, o->as_mix ? "mix " : "",
              o->type, o->n_ctx,
              o->lw.chunks, (unsigned)o->lw.gptq.order, (double)o->lw.gptq.damp,
              (double)o->lw.shift, (double)o->lw.residual, (int)o->lw.gptq.sweeps,
-             (int)o->lw.gptq.trials, (unsigned long long)c->model->tensor_bytes,
+             (int)o->lw.gptq.trials, (unsigned long long)hs_model(c->model),
              (unsigned long long)text_sum);
     r = lw_run(&w, c->model, c, t, &o->lw, o->out, asked);
     if (r) fail(w.err, "");
     else {
         fprintf(stderr, "%s: %s, %zu tokens, %.0f s", o->out, o->type, n,
                 llama_seconds() - w.since);
-        if (o->lw.methods & LW_GPTQ)
+        if (w.rows && o->lw.methods & LW_GPTQ)
             fprintf(stderr, "; plain rounding was better for %zu of %zu rows", w.plain, w.rows);
         fprintf(stderr, "\n");
     }
@@ -470,6 +472,7 @@ int main(int argc, char **argv)
     if (argc > 1 && !strcmp(argv[1], "merge")) return run_merge(argc, argv);
     if (parse(&o, argc, argv)) return 2;
     catch_interrupt();
+    if ((why = out_check(o.out)) != NULL) return fail(o.out, why);
     if (!o.sums && !(text = llama_read_file(o.text, &size))) return fail(o.text, "cannot be read");
     if (llama_model_open(&lm, o.model)) {
         free(text);
@@ -488,7 +491,7 @@ int main(int argc, char **argv)
     else if (o.sums) r = run_gptq(&o, &c, &t, sums.sum);
     else if (llama_tokenize(&lm.vocab, &t, text, size, 0, 0)) fail("out of memory", "");
     else if (llama_n_chunks(&lm.vocab, &t, o.n_ctx) == 0)
-        fail(o.text, "the text is shorter than one chunk");
+        fail(o.text, "the text is shorter than one chunk of --ctx tokens");
     else if (o.hessian) r = run_hessian(&o, &c, &t);
     else r = o.gptq ? run_gptq(&o, &c, &t, lw__sum((const uint8_t *)text, size)) : run(&o, &c, &t);
     quant_gguf_close(&sums.g);

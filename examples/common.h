@@ -40,6 +40,8 @@ static inline void catch_interrupt(void)
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = on_interrupt;
     sigaction(SIGINT, &sa, NULL);
+    sa.sa_handler = SIG_IGN;            /* a limit on sizes is an error of write, as a full disk  */
+    sigaction(SIGXFSZ, &sa, NULL);
 }
 
 /* 1, and the usage is printed, if that is all the user wants. */
@@ -135,15 +137,18 @@ static inline int str_is(quant_str s, const char *text)
 
 /* Files that appear when they are complete -----------------------------------------------------*/
 
-typedef struct out_file { FILE *f; char *temp; const char *path; } out_file;
+typedef struct out_file { FILE *f; char *temp; const char *path; int error; } out_file;
 
 /* Opens a temporary file beside `path`.  NULL, or why not. */
 static inline const char *out_begin(out_file *o, const char *path)
 {
     size_t n = strlen(path);
+    struct stat st;
     int fd;
     o->f = NULL;
     o->path = path;
+    o->error = 0;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return strerror(EISDIR);
     o->temp = (char *)malloc(n + 8);
     if (!o->temp) return "out of memory";
     memcpy(o->temp, path, n);
@@ -154,32 +159,44 @@ static inline const char *out_begin(out_file *o, const char *path)
         fchmod(fd, 0644);
         return NULL;
     }
+    o->error = errno;
     if (fd >= 0) { close(fd); remove(o->temp); }
     free(o->temp);
-    return "cannot be created";
+    return strerror(o->error);
 }
 
 /* Closes it, and gives it its name unless it failed.  NULL, or what went wrong here. */
 static inline const char *out_end(out_file *o, int failed)
 {
-    const char *why = ferror(o->f) ? "write error" : NULL;
-    if (fclose(o->f) && !why) why = "write error";
-    if (!why && !failed && rename(o->temp, o->path)) why = "cannot be renamed to";
+    const char *why = !ferror(o->f) ? NULL : o->error ? strerror(o->error) : "write error";
+    if (fclose(o->f) && !why) why = strerror(errno);
+    if (!why && !failed && rename(o->temp, o->path)) why = strerror(errno);
     if (why || failed) remove(o->temp);
     free(o->temp);
     return why;
 }
 
-static inline size_t out_write(void *user, const void *src, size_t n)
+/* Before long work: could a file of that name be written?  NULL, or why not. */
+static inline const char *out_check(const char *path)
 {
-    return fwrite(src, 1, n, (FILE *)user);
+    out_file o;
+    const char *why = out_begin(&o, path);
+    return why ? why : out_end(&o, 1);
 }
 
-static inline quant_sink out_sink(const out_file *o)
+static inline size_t out_write(void *user, const void *src, size_t n)
+{
+    out_file *o = (out_file *)user;
+    size_t done = fwrite(src, 1, n, o->f);
+    if (done < n && !o->error) o->error = errno;
+    return done;
+}
+
+static inline quant_sink out_sink(out_file *o)
 {
     quant_sink s;
     s.write = out_write;
-    s.user = o->f;
+    s.user = o;
     return s;
 }
 

@@ -65,8 +65,7 @@ static inline int hs_emit(void *user, lw_work *w, int mat)
     quant_triangle_pack(hw->packed, w->h, cols, cols);
     quant_gguf_write(&hw->out, hw->packed, (size_t)hs_cells(cols) * sizeof *hw->packed);
     llama_progress(++hw->done, LW_INPUTS * w->m->hp.n_layer, w->since, "");
-    if (hw->out.err.code) return llama_fail(w->err, "write error");
-    return stopped() ? llama_fail(w->err, "interrupted, nothing written") : 0;
+    return hw->out.err.code ? llama_fail(w->err, "write error") : lw_stopped(w);
 }
 
 /* Runs tokens through the model and writes the sums.  0, or why not. */
@@ -105,7 +104,7 @@ static inline const char *hs_collect(llama_model *m, llama_context *c, const lla
     why = out_end(&f, r != 0);
     free(tokens);
     free(hw.packed);
-    return r ? w.err : why;
+    return why ? why : r ? w.err : NULL;
 }
 
 /* Using a file ----------------------------------------------------------------------------------*/
@@ -259,7 +258,7 @@ static inline const char *hs_merge(char **paths, size_t n, const char *path, con
             r = stopped() ? -1 : hs_merge_tensor(&out, h, n, i);
         if (quant_gguf_end(&out) != QUANT_OK) r = -1;
         why = out_end(&f, r);
-        if (r) why = stopped() ? "interrupted, nothing written" : bad;
+        if (r && !why) why = stopped() ? "interrupted, nothing written" : bad;
         else if (!why)
             fprintf(stderr, "%s: %zu inputs, %" PRIu64 " tokens\n", path, h[0].g.n_tensors,
                     tokens[0]);

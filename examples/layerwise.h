@@ -101,7 +101,7 @@ typedef struct lw_work {
     void  *scratch;                 /* for quant_gptq_rows, of each thread                       */
     size_t scratch_each, most;
     lw_tensor *done;                /* [n_done]                                                  */
-    size_t n_done, n_mats;
+    size_t n_done, n_mats, restored;        /* restored: done by an earlier run                  */
     size_t rows, plain;             /* quantized by this run; plain rounding was better for      */
     awq_state awq;
     quant_cpu cpu;
@@ -109,6 +109,14 @@ typedef struct lw_work {
     FILE  *part;                    /* finished tensors are appended to it                       */
     llama_arena arena;
 } lw_work;
+
+/* -1 and why, once the user has interrupted the program: sums may then lack tokens. */
+static inline int lw_stopped(lw_work *w)
+{
+    if (!stopped()) return 0;
+    return llama_fail(w->err, w->o->emit ? "interrupted, nothing written"
+                                         : "interrupted; the same command goes on");
+}
 
 /* >>products ------------------------------------------------------------------------------------*/
 struct lw__gemm { const gemm_task *t; float *panels; };
@@ -351,7 +359,7 @@ static inline void lw_add(lw_work *w, int stream, size_t chunk, size_t layer, in
 static inline void lw_residual(lw_work *w, size_t layer, int mat)
 {
     size_t n = w->o->n_ctx, chunk;
-    for (chunk = 0; chunk < w->o->chunks; chunk++) {
+    for (chunk = 0; chunk < w->o->chunks && !stopped(); chunk++) {
         lw_product(w, w->b, w->mid[LW_REAL] + chunk * n * w->width, LW_REAL, mat, n);
         lw_add(w, LW_REAL, chunk, layer, mat, w->b);
     }
@@ -367,7 +375,7 @@ static inline void lw_capture_norm(lw_work *w, const float *norm)
     size_t e = w->e, n = w->o->n_ctx, chunk, i;
     memset(w->h, 0, e * e * sizeof *w->h);
     memset(w->cross, 0, e * e * sizeof *w->cross);
-    for (chunk = 0; chunk < w->o->chunks; chunk++) {
+    for (chunk = 0; chunk < w->o->chunks && !stopped(); chunk++) {
         lw_norm(w, w->a, LW_REAL, chunk, norm);
         lw_hessian(w, w->h, w->a, NULL, n, e);
         if (w->o->shift <= 0) continue;
@@ -386,7 +394,7 @@ static inline void lw_capture_mid(lw_work *w, size_t layer, int mat)
     int post = (mat == LW_O ? l->attn_post : l->ffn_post) != NULL;
     memset(w->h, 0, cols * cols * sizeof *w->h);
     memset(w->cross, 0, e * cols * sizeof *w->cross);
-    for (chunk = 0; chunk < w->o->chunks; chunk++) {
+    for (chunk = 0; chunk < w->o->chunks && !stopped(); chunk++) {
         const float *mid = w->mid[LW_REAL] + chunk * n * w->width;
         const float *plain = w->x[LW_PLAIN] + chunk * n * e, *real = w->x[LW_REAL] + chunk * n * e;
         lw_hessian(w, w->h, mid, NULL, n, cols);
@@ -483,7 +491,7 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
     lw_tensor *t = &w->done[w->n_done];
     quant_gptq_out out;
     struct lw__rows j;
-    double *loss = (double *)malloc(x->rows * sizeof *loss), sum = 0;
+    double *loss = (double *)malloc(x->rows * sizeof *loss), sum = 0, since;
     uint8_t *plain = (uint8_t *)calloc(x->rows, 1);
     size_t i, n_plain = 0;
     int r = -1;
@@ -539,7 +547,9 @@ static inline int lw_quantize(lw_work *w, const quant_gptq *g, int mat, const fl
         r = lw_decode(x, t);
         if (r == 0) r = lw_save(w, t);
         snprintf(name + strlen(name), sizeof name - strlen(name), " loss %.3g", sum);
-        llama_progress(w->n_done, w->n_mats, w->since, name);
+        since = llama_seconds() - w->since;     /* as if all had taken as long as those of now   */
+        since *= (double)w->n_done / (double)(w->n_done - w->restored);
+        llama_progress(w->n_done, w->n_mats, llama_seconds() - since, name);
     } else {
         free(t->data);
     }
@@ -596,7 +606,7 @@ static inline int lw_group(lw_work *w, const int *mats, size_t n, int mid)
             lw_inner(w, w->e_rows, x->w, full, x->rows, cols, cols, -1);
         }
         r = lw_quantize(w, &g, mats[i], w->o->shift > 0 ? w->e_rows : NULL);
-        if (r == 0 && stopped()) r = llama_fail(w->err, "interrupted; the same command goes on");
+        if (r == 0) r = lw_stopped(w);
     }
     free(full);
     return r;
@@ -629,6 +639,7 @@ static inline int lw_load(lw_work *w, size_t layer)
 /* The sums of an input are in w->h. */
 static inline int lw_take(lw_work *w, const lw_input *in)
 {
+    if (lw_stopped(w)) return -1;
     if (w->o->emit) return w->o->emit(w->o->user, w, in->mats[0]);
     return lw_group(w, in->mats, in->n, in->mid);
 }
@@ -646,7 +657,7 @@ static inline int lw_block(lw_work *w, size_t layer)
     lw_capture_norm(w, l->attn_norm);
     if (awq && awq_norm(w, qkv->mats, qkv->n, &l->attn_norm, "attn_norm")) return -1;
     if (lw_take(w, qkv)) return -1;
-    for (chunk = 0; chunk < w->o->chunks; chunk++)
+    for (chunk = 0; chunk < w->o->chunks && !stopped(); chunk++)
         for (s = first; s < LW_STREAMS; s++) lw_attention(w, s, chunk, layer);
     lw_capture_mid(w, layer, LW_O);
     if (lw_take(w, o)) return -1;
@@ -655,7 +666,7 @@ static inline int lw_block(lw_work *w, size_t layer)
     lw_capture_norm(w, l->ffn_norm);
     if (awq && awq_norm(w, gu->mats, gu->n, &l->ffn_norm, "ffn_norm")) return -1;
     if (lw_take(w, gu)) return -1;
-    for (chunk = 0; chunk < w->o->chunks; chunk++)
+    for (chunk = 0; chunk < w->o->chunks && !stopped(); chunk++)
         for (s = first; s < LW_STREAMS; s++) lw_forward(w, s, chunk, layer);
     lw_capture_mid(w, layer, LW_DOWN);
     if (lw_take(w, down)) return -1;
@@ -698,7 +709,8 @@ static inline int lw_save(lw_work *w, const lw_tensor *t)
     if (fwrite(&r, sizeof r, 1, w->part) != 1 ||
         fwrite(t->t->name.p, 1, t->t->name.n, w->part) != t->t->name.n ||
         fwrite(t->data, 1, t->size, w->part) != t->size || fflush(w->part))
-        return llama_fail(w->err, "the file of finished matrices cannot be written");
+        return llama_fail(w->err, "the file of finished matrices cannot be written: %s; the same "
+                          "command goes on", strerror(errno));
     return 0;
 }
 
@@ -746,8 +758,9 @@ static inline int lw_restore(lw_work *w, const char *path, const char *asked)
         if (f) fclose(f);
         f = fopen(path, "w+b");
         if (!f || fwrite(asked, 1, n, f) != n || fflush(f)) {
+            llama_fail(w->err, "%.300s: %s", path, strerror(errno));
             if (f) fclose(f);
-            return llama_fail(w->err, "%.300s cannot be written", path);
+            return -1;
         }
     }
     w->part = f;
@@ -782,7 +795,7 @@ static inline uint8_t *lw__encode(const llama_model *m, const quant_tensor *t, s
 }
 
 /* The type of a tensor by name: what the mix says, or the one type for matrices of blocks. */
-typedef struct lw_plan { tensor_ref *refs; quant_type *types; size_t n; } lw_plan;
+typedef struct lw_plan { tensor_ref *refs; quant_type *types, *wanted; size_t n; } lw_plan;
 
 static inline int lw__in_block(quant_str name)
 {
@@ -799,15 +812,16 @@ static inline int lw_plan_init(lw_plan *p, const llama_model *m, const lw_option
     p->n = m->set.n_tensors;
     p->refs = tensors_sorted(&m->set);
     p->types = (quant_type *)calloc(p->n ? p->n : 1, sizeof *p->types);
-    if (!p->refs || !p->types) return -1;
+    p->wanted = (quant_type *)calloc(p->n ? p->n : 1, sizeof *p->wanted);
+    if (!p->refs || !p->types || !p->wanted) return -1;
     if (o->mix >= 0) quant_mix_model_init(&mm, &m->set, 1);
     for (i = 0; i < p->n; i++) {
         const quant_tensor *t = p->refs[i].t;
-        p->types[i] = t->type;
+        p->types[i] = p->wanted[i] = t->type;
         if (!quant_mix_quantizable(t)) continue;
-        if (o->mix >= 0) p->types[i] = mix_next(o->mix, &mm, t, counts);
-        else if (lw__in_block(t->name)) p->types[i] = o->type;
-        p->types[i] = quant_mix_fallback(p->types[i], t->ne[0]);
+        if (o->mix >= 0) p->wanted[i] = mix_next(o->mix, &mm, t, counts);
+        else if (lw__in_block(t->name)) p->wanted[i] = o->type;
+        p->types[i] = quant_mix_fallback(p->wanted[i], t->ne[0]);
     }
     return 0;
 }
@@ -847,6 +861,31 @@ static inline int lw_check(lw_work *w)
     return 0;
 }
 
+/* What a user should know before the long work: types that rows do not fit, a line for each pair,
+ * and matrices that are quantized already. */
+static inline void lw_remarks(const lw_work *w)
+{
+    const lw_plan *p = &lw_the_plan;
+    size_t i, k, n, again = 0;
+    for (i = 0; i < p->n; i++) {
+        const quant_tensor *t = p->refs[i].t;
+        const quant_type_info *from = quant_type_get(t->type);
+        again += lw__in_block(t->name) && from && from->flags & QUANT_TF_QUANTIZED;
+        if (w->o->integers.bits || p->types[i] == p->wanted[i]) continue;
+        for (n = 0, k = 0; k < p->n; k++) {
+            if (p->types[k] != p->types[i] || p->wanted[k] != p->wanted[i]) continue;
+            if (k < i) break;
+            n++;
+        }
+        if (k == p->n)
+            fprintf(stderr, "warning: rows of %zu matrices do not fit %s, they take %s\n", n,
+                    quant_type_name(p->wanted[i]), quant_type_name(p->types[i]));
+    }
+    if (again)
+        fprintf(stderr, "warning: %zu matrices are quantized already: errors add up, better start "
+                "from F16 or BF16\n", again);
+}
+
 static inline void lw__metadata(lw_work *w, quant_gguf_out *out)
 {
     const quant_gguf *g = &w->m->shards[0];
@@ -861,7 +900,8 @@ static inline void lw__metadata(lw_work *w, quant_gguf_out *out)
         quant_str k = g->kv[i].key;
         if (k.n >= 6 && !memcmp(k.p, "split.", 6)) continue;
         if (llama_is(k, "general.file_type") || llama_is(k, "general.quantization_version") ||
-            llama_is(k, "general.alignment")) continue;
+            llama_is(k, "general.alignment") ||
+            llama_is(k, "quantize.calibration.method")) continue;
         quant_gguf_put_kv(out, &g->kv[i]);
     }
     quant_gguf_put_u32(out, "general.quantization_version", 2);
@@ -921,7 +961,7 @@ static inline int lw_write(lw_work *w, const char *path)
         r = -1;
     }
     why = out_end(&f, r);
-    if (why && r == 0) r = llama_fail(w->err, "%.300s: %s", path, why);
+    if (why) r = llama_fail(w->err, "%.300s: %s; the same command goes on", path, why);
     return r;
 }
 
@@ -1048,6 +1088,7 @@ static inline void lw_end(lw_work *w)
     llama_arena_free(&w->arena);
     free(lw_the_plan.refs);
     free(lw_the_plan.types);
+    free(lw_the_plan.wanted);
 }
 
 /* Quantizes m on the tokens t and writes `path`.  c: a context of n_ctx tokens and batches of as
@@ -1061,8 +1102,10 @@ static inline int lw_run(lw_work *w, llama_model *m, llama_context *c, const lla
     if (part) { memcpy(part, path, n); memcpy(part + n, ".part", 6); }
     if (lw_begin(w, m, c, o) || !part) llama_fail(w->err, "out of memory");
     else if (lw_check(w) == 0) {
+        lw_remarks(w);
         if (lw_reserve(w)) llama_fail(w->err, "out of memory");
         else r = lw_restore(w, part, asked);
+        w->restored = w->n_done;
     }
     if (r == 0) {
         if (w->n_done) fprintf(stderr, "going on after %zu matrices\n", w->n_done);

@@ -249,7 +249,7 @@ int main(int argc, char **argv)
     else if (o.base && llama_context_init(&cb, &base, o.n_ctx, batch, o.threads)) fail(cb.err, "");
     else if (llama_tokenize(&lm.vocab, &t, text, size, 0, 0)) fail("out of memory", "");
     else if (llama_n_chunks(&lm.vocab, &t, o.n_ctx) == 0)
-        fail(o.text, "the text is shorter than one chunk");
+        fail(o.text, "the text is shorter than one chunk of --ctx tokens");
     else r = run(&o, &c, o.base ? &cb : NULL, &t);
     llama_context_free(&c);
     llama_context_free(&cb);
