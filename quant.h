@@ -1945,9 +1945,9 @@ QUANT__SIZE(iq3_xxs, 98); QUANT__SIZE(iq3_s, 110); QUANT__SIZE(iq1_s, 50);  QUAN
 #  define QUANT__E QUANT_TF_ENCODE
 #endif
 #ifdef QUANT_NO_IQ
-#  define QUANT__GRID_D 0
+#  define QUANT__GRID 0
 #else
-#  define QUANT__GRID_D QUANT_TF_DECODE
+#  define QUANT__GRID (QUANT_TF_DECODE | QUANT__E)
 #endif
 
 /* The type table, in the order of the ids. */
@@ -1958,7 +1958,7 @@ QUANT__SIZE(iq3_xxs, 98); QUANT__SIZE(iq3_s, 110); QUANT__SIZE(iq1_s, 50);  QUAN
 #define QUANT__DE (QUANT_TF_DECODE | QUANT__E)
 #define QUANT__DEI (QUANT__DE | QUANT_TF_IMPORTANCE)
 #define QUANT__DEW (QUANT__DEI | QUANT_TF_WHOLE_ROWS)
-#define QUANT__GI (QUANT__GRID_D | QUANT_TF_IMPORTANCE)
+#define QUANT__GI (QUANT__GRID | QUANT_TF_IMPORTANCE)
 #define QUANT__GN (QUANT__GI | QUANT_TF_NEEDS_IMPORTANCE)
 static const quant_type_info quant__types[QUANT_TYPE_COUNT] = {
     QUANT__PLAIN("F32", 4, QUANT__DE),              QUANT__PLAIN("F16", 2, QUANT__DE),
@@ -3024,7 +3024,8 @@ QUANT__FN float quant__search_range(int n, int nmax, const float *x, const float
 }
 
 /* Scales and minima of a super-block, x >= 0, to codes in [0, nmax]: nine ranges, then at most five
- * sweeps that move single codes.  n <= 16. */
+ * sweeps that move single codes.  IQ2_XXS passes magnitudes of which some are negative: as in ggml,
+ * their codes are negative in the trials and wrap around to a byte in the sweeps. */
 QUANT__FN float quant__search_scales(int n, int nmax, const float *x, uint8_t *L, const float *w)
 {
     float max = 0, iscale = 0, best = 0, sumlx = 0, suml2 = 0;
@@ -3039,16 +3040,17 @@ QUANT__FN float quant__search_scales(int n, int nmax, const float *x, uint8_t *L
         float is = (0.1f * (float)s + (float)nmax) / max, scale = 1 / is, mse = 0;
         for (i = 0; i < n; i++) {
             int l = quant__nearest(is * x[i]);
-            float diff = x[i] - scale * (float)(s && l > nmax ? nmax : l);
+            float diff = x[i] - scale * (float)(!s ? (uint8_t)l : l > nmax ? nmax : l);
             mse += w[i] * diff * diff;
         }
         if (step == 0 || mse < best) { best = mse; iscale = is; }
     }
     for (i = 0; i < n; i++) {
         int l = quant__nearest(iscale * x[i]);
-        L[i] = (uint8_t)(l < nmax ? l : nmax);
-        sumlx += w[i] * x[i] * (float)L[i];
-        suml2 += w[i] * (float)L[i] * (float)L[i];
+        l = l < nmax ? l : nmax;
+        L[i] = (uint8_t)l;
+        sumlx += w[i] * x[i] * (float)l;
+        suml2 += w[i] * (float)l * (float)l;
     }
     for (sweep = 0; sweep < 5 && changed; sweep++) {
         changed = 0;
@@ -3119,6 +3121,383 @@ QUANT__FN float quant__search_iq4(const float *x, const float *w)
     }
     return d;
 }
+
+#ifndef QUANT_NO_IQ
+/* Codebooks.  A group of weights (eight, IQ3: four) is rounded digit by digit; where the digits are
+ * no entry of the codebook, its neighbours are tried: all entries at the least squared distances.
+ * ggml keeps lists of them for every point; here a point's neighbours are found by a pass over the
+ * codebook, which is short, and shared by all scales that round to the same point. */
+typedef struct quant__codebook {
+    const uint16_t *codes;              /* ascending                                             */
+    int n, bits;                        /* entries, a power of two; bits of a digit, 2 or 3      */
+    int shells;                         /* so many different distances make neighbours           */
+} quant__codebook;
+
+enum { QUANT__NEAR = 292 };             /* most neighbours of a point, of all points and books   */
+
+static const float quant__odd_levels[8] = { 1, 3, 5, 7, 9, 11, 13, 15 };
+
+/* Weights in a group; the digits' mask. */
+QUANT__INLINE int quant__book_len(const quant__codebook *b) { return b->bits == 3 ? 4 : 8; }
+QUANT__INLINE uint32_t quant__book_mask(const quant__codebook *b) { return (1u << b->bits) - 1; }
+
+/* Index of a code; -1 if it is not in the book. */
+QUANT__FN int quant__book_find(const quant__codebook *b, uint32_t code)
+{
+    int at = 0, step;
+    for (step = b->n / 2; step; step /= 2) at += b->codes[at + step] <= code ? step : 0;
+    return b->codes[at] == code ? at : -1;
+}
+
+/* Squared distances of 64 entries from a code, in digits; 127 for all that is farther. */
+QUANT__INLINE void quant__book_distances(uint8_t *d, const uint16_t *codes, int bits, int digits,
+                                         uint32_t code)
+{
+    uint16_t c[64], sum[64];
+    int i, k;
+    QUANT_MEMCPY(c, codes, sizeof c);
+    QUANT_MEMSET(sum, 0, sizeof sum);
+    for (k = 0; k < digits; k++) {
+        uint16_t mask = (uint16_t)((1 << bits) - 1), digit = (uint16_t)(code >> bits * k & mask);
+        for (i = 0; i < 64; i++) {
+            uint16_t diff = (uint16_t)((c[i] & mask) - digit);
+            sum[i] = (uint16_t)(sum[i] + (uint16_t)(diff * (uint32_t)diff));
+            c[i] = (uint16_t)(c[i] >> bits);
+        }
+    }
+    for (i = 0; i < 64; i++) d[i] = (uint8_t)(sum[i] < 127 ? sum[i] : 127);
+}
+
+/* The neighbours of a code that is not in the book: indices, nearest first, then ascending.
+ * Returns their number. */
+QUANT__APART int quant__book_near(const quant__codebook *b, uint32_t code, uint16_t *list)
+{
+    const uint64_t ones = 0x0101010101010101u;
+    uint8_t d[2048], low[64], last = 0;
+    int i, j, s, n = 0;
+    for (i = 0; i < b->n; i += 64) {
+        if (b->bits == 3) quant__book_distances(d + i, b->codes + i, 3, 4, code);
+        else quant__book_distances(d + i, b->codes + i, 2, 8, code);
+    }
+    for (s = 0; s < b->shells; s++) {
+        QUANT_MEMSET(low, 127, sizeof low);
+        for (i = 0; i < b->n; i += 64)
+            for (j = 0; j < 64; j++) {
+                uint8_t v = d[i + j] > last ? d[i + j] : 127;
+                low[j] = v < low[j] ? v : low[j];
+            }
+        for (last = 127, j = 0; j < 64; j++) last = low[j] < last ? low[j] : last;
+        for (i = 0; i < b->n; i += 8) {         /* eight bytes at once: is one of them `last`?   */
+            uint64_t w;
+            QUANT_MEMCPY(&w, d + i, 8);
+            w ^= ones * last;
+            if (!((w - ones) & ~w & ones << 7)) continue;
+            for (j = i; j < i + 8; j++) if (d[j] == last) list[n++] = (uint16_t)j;
+        }
+    }
+    return n;
+}
+
+/* For each of 8 scales the neighbour with the least sum w (scale level - x)^2, as a code. */
+QUANT__FN void quant__book_pick(const quant__codebook *b, uint16_t *code, const uint16_t *list,
+                                int n, const float *levels, const float *scale, const float *x,
+                                const float *w)
+{
+    enum { T = 8 };
+    float best[T], s[T];
+    int32_t chosen[T];
+    int i, j, t, len = quant__book_len(b);
+    QUANT_MEMCPY(s, scale, sizeof s);
+    for (t = 0; t < T; t++) { best[t] = 3.40282347e38f; chosen[t] = b->codes[list[0]]; }
+    for (j = 0; j < n; j++) {
+        int32_t c = b->codes[list[j]];
+        float e[T];
+        for (t = 0; t < T; t++) e[t] = 0;
+        for (i = 0; i < len; i++) {
+            float q = levels[(uint32_t)c >> b->bits * i & quant__book_mask(b)], xi = x[i], wi = w[i];
+            for (t = 0; t < T; t++) {
+                float diff = s[t] * q - xi;
+                e[t] += wi * diff * diff;
+            }
+        }
+        for (t = 0; t < T; t++) {
+            chosen[t] = e[t] < best[t] ? c : chosen[t];
+            best[t] = e[t] < best[t] ? e[t] : best[t];
+        }
+    }
+    for (t = 0; t < T; t++) code[t] = (uint16_t)chosen[t];
+}
+
+/* The search of IQ2 and IQ3: a scale for `len` magnitudes, from trials around the one that gives
+ * the largest of them the highest level. */
+typedef struct quant__book_kind {
+    quant__codebook book;
+    int len, side;                  /* 16 or 32 weights; trials -side to side                    */
+    float step, eps;                /* of a trial, in levels; magnitudes that count as zero      */
+    float variance, fudge;          /* factors of the variance in weights, of the stored d       */
+    int even;                       /* signs have 7 bits, the eighth by parity                   */
+    int refit;                      /* groups that the best scale rounds anew: 0 those off the
+                                       book, 1 all if one is, 2 all; a rough scale comes first   */
+} quant__book_kind;
+
+enum { QUANT__TRIALS = 32 };        /* 31 at most, and room for the last batch of 8              */
+
+/* Codes of one group under n scales, id = 1 / scale.  id has room up to a multiple of 8, scale for
+ * 8 more.  Returns the set of scales whose digits are in the book. */
+QUANT__FN uint32_t quant__book_round(const quant__codebook *b, uint16_t *code, int n,
+                                     const float *id, const float *scale, const float *x,
+                                     const float *root)
+{
+    uint16_t list[QUANT__NEAR], some[8];
+    int32_t u[QUANT__TRIALS];
+    int i, t, e, r, near, len = quant__book_len(b), top = b->bits == 3 ? 7 : 2;
+    uint32_t on = 0;
+    for (t = 0; t < n; t += 8) {
+        int32_t v[8] = { 0, 0, 0, 0, 0, 0, 0, 0 };
+        for (i = 0; i < len; i++)
+            for (r = 0; r < 8; r++)
+                v[r] |= quant__clamp(quant__nearest(0.5f * (id[t + r] * x[i] - 1)), 0, top)
+                        << b->bits * i;
+        QUANT_MEMCPY(u + t, v, sizeof v);
+    }
+    for (t = 0; t < n; t = e) {             /* larger scales come first, equal codes in a row    */
+        for (e = t + 1; e < n && u[e] == u[t];) e++;
+        if (quant__book_find(b, (uint32_t)u[t]) >= 0) {
+            for (r = t; r < e; r++) { code[r] = (uint16_t)u[r]; on |= 1u << r; }
+            continue;
+        }
+        near = quant__book_near(b, (uint32_t)u[t], list);
+        for (i = t; i < e; i += 8) {
+            quant__book_pick(b, some, list, near, quant__odd_levels, scale + i, x, root);
+            for (r = i; r < e && r < i + 8; r++) code[r] = some[r - i];
+        }
+    }
+    return on;
+}
+
+/* sum w x q and sum w q^2 of 8 trials, whose codes stand QUANT__TRIALS apart from group to group. */
+QUANT__FN void quant__book_sums(const quant__book_kind *k, const uint16_t *code, const float *x,
+                                const float *w, float *sumqx, float *sumq2)
+{
+    enum { T = 8 };
+    int i, j, t, len = quant__book_len(&k->book);
+    float qx[T], q2[T];
+    for (t = 0; t < T; t++) qx[t] = q2[t] = 0;
+    for (i = 0; i < k->len; i += len, code += QUANT__TRIALS) {
+        int32_t c[T];
+        for (t = 0; t < T; t++) c[t] = code[t];
+        for (j = i; j < i + len; j++) {
+            float wj = w[j], wx = w[j] * x[j];
+            for (t = 0; t < T; t++) {
+                float q = (float)(2 * (c[t] & (int32_t)quant__book_mask(&k->book)) + 1);
+                qx[t] += wx * q;
+                q2[t] += wj * q * q;
+                c[t] >>= k->book.bits;
+            }
+        }
+    }
+    QUANT_MEMCPY(sumqx, qx, sizeof qx);
+    QUANT_MEMCPY(sumq2, q2, sizeof q2);
+}
+
+/* Entries for the groups of k->len magnitudes x (a flipped one is negative) and their scale, which
+ * wild weights can make negative.  Returns 0 if all count as zero. */
+QUANT__FN int quant__search_book(const quant__book_kind *k, const float *x, const float *w,
+                                 uint16_t *entry, float *scale_out)
+{
+    enum { T = QUANT__TRIALS };
+    const quant__codebook *b = &k->book;
+    float id[T], trial[T + 8], sumqx[T], sumq2[T], root[32], max = x[0], scale, best = 0;
+    float top = b->bits == 3 ? 15.0f : 5.0f;
+    uint16_t code[8][T];
+    uint32_t on[8], off = 0;
+    int g, t, i, len = quant__book_len(b), groups = k->len / len, chosen = -1;
+    int n = 2 * k->side + 1;
+    for (i = 1; i < k->len; i++) max = x[i] > max ? x[i] : max;
+    if (max < k->eps || max == 0) return 0;
+    scale = max / top;
+    if (k->refit == 2) {
+        uint8_t L[32];
+        scale = quant__search_scales(k->len, 4, x, L, w);
+        max = scale * 3;
+        if (max <= 0) return 0;
+    }
+    for (i = 0; i < k->len; i++) root[i] = quant__sqrt(w[i]);
+    for (t = 0; t < T + 8; t++) {
+        float inverse = (top + (float)((t < n ? t : n - 1) - k->side) * k->step) / max;
+        if (t < T) id[t] = inverse;
+        trial[t] = 1 / inverse;
+    }
+    QUANT_MEMSET(code, 0, sizeof code);
+    for (g = 0; g < groups; g++)
+        on[g] = quant__book_round(b, code[g], n, id, trial, x + len * g, root + len * g);
+    for (t = 0; t < n; t += 8) quant__book_sums(k, code[0] + t, x, w, sumqx + t, sumq2 + t);
+    for (t = 0; t < n; t++) {
+        if (sumq2[t] > 0 && sumqx[t] * sumqx[t] > best * sumq2[t]) {
+            scale = sumqx[t] / sumq2[t];
+            best = scale * sumqx[t];
+            chosen = t;
+        }
+    }
+    for (g = 0; g < groups; g++) {
+        code[g][0] = chosen < 0 ? 0 : code[g][chosen];
+        off |= (uint32_t)(chosen < 0 ? k->refit != 0 : !(on[g] >> chosen & 1)) << g;
+    }
+    if ((off || k->refit == 2) && scale > 0) {
+        for (t = 0; t < 16; t++) trial[t] = scale;
+        for (t = 0; t < 8; t++) id[t] = 1 / scale;
+        for (g = 0; g < groups; g++)
+            if (k->refit || off >> g & 1)
+                quant__book_round(b, code[g], 1, id, trial, x + len * g, root + len * g);
+        quant__book_sums(k, code[0], x, w, sumqx, sumq2);
+        if (sumq2[0] > 0) scale = sumqx[0] / sumq2[0];
+    }
+    for (g = 0; g < groups; g++) entry[g] = (uint16_t)quant__book_find(b, code[g][0]);
+    *scale_out = scale;
+    return 1;
+}
+
+/* IQ1: digits 0, 1, 2 stand for -1, 0, 1, all shifted by 1/8 up or down. */
+static const float quant__shifted_levels[2][3] = { { -1.125f, -0.125f, 0.875f },
+                                                   { -0.875f, 0.125f, 1.125f } };
+
+/* A sub-block of IQ1_S (32 weights) or IQ1_M (16); up[g]: the groups of 8 whose levels are shifted
+ * up. */
+typedef struct quant__ternary { float scale; uint16_t entry[4]; uint8_t up[4]; } quant__ternary;
+
+/* A cut of sorted weights into those on -1, from first on 0 and from second on 1; first < 0 if
+ * nothing has a score. */
+typedef struct quant__cut { float scale, best; int first, second; uint32_t up; } quant__cut;
+
+QUANT__INLINE void quant__better_cut(quant__cut *c, float qx, float q2, int first, int second,
+                                     uint32_t up)
+{
+    if (!(q2 > 0 && qx * qx > c->best * q2)) return;
+    c->scale = qx / q2;
+    c->best = c->scale * qx;
+    c->first = first;
+    c->second = second;
+    c->up = up;
+}
+
+/* Order of x [n], equal ones as they come. */
+QUANT__FN void quant__ascending(uint8_t *order, const float *x, int n)
+{
+    int i, j;
+    for (i = 0; i < n; i++) {
+        for (j = i; j && x[i] < x[order[j - 1]]; j--) order[j] = order[j - 1];
+        order[j] = (uint8_t)i;
+    }
+}
+
+/* The cut with the largest (sum w x q)^2 / sum w q^2, of all there are and both shifts.  Sums over
+ * a part of the sorted weights are differences of sums from the start. */
+QUANT__FN void quant__cut_iq1_s(quant__cut *c, const uint8_t *order, const float *x, const float *w)
+{
+    float sumx[33], sumw[33], qx[2][33], q2[2][33];
+    int i, j, up;
+    sumx[0] = sumw[0] = 0;
+    for (i = 0; i < 32; i++) {
+        sumx[i + 1] = sumx[i] + w[order[i]] * x[order[i]];
+        sumw[i + 1] = sumw[i] + w[order[i]];
+    }
+    for (i = 0; i <= 32; i++) {
+        for (up = 0; up < 2; up++) {
+            const float *v = quant__shifted_levels[up];
+            for (j = 0; j <= 32; j++) {
+                qx[up][j] = sumx[i] * v[0] + (sumx[j] - sumx[i]) * v[1]
+                          + (sumx[32] - sumx[j]) * v[2];
+                q2[up][j] = sumw[i] * v[0] * v[0] + (sumw[j] - sumw[i]) * v[1] * v[1]
+                          + (sumw[32] - sumw[j]) * v[2] * v[2];
+            }
+        }
+        for (j = i; j <= 32; j++)
+            for (up = 2; up-- > 0;)
+                quant__better_cut(c, qx[up][j], q2[up][j], i, j, up ? 15 : 0);
+    }
+}
+
+/* The same for 16 weights whose two groups have shifts of their own (ggml since September 2026; the
+ * order of sums before gave other bytes for weights that are equal).  As the levels are 1 apart,
+ * sum w x q of a group is its sum w x times the top level, less what lies below the cuts. */
+QUANT__FN void quant__cut_iq1_m(quant__cut *c, const uint8_t *order, const float *x, const float *w)
+{
+    float sumx[2][17], sumw[2][17], qx[2][2], q2[2][2];
+    int i, j, h, up;
+    for (h = 0; h < 2; h++) {
+        sumx[h][0] = sumw[h][0] = 0;
+        for (i = 0; i < 16; i++) {
+            int in = order[i] / 8 == h;
+            sumx[h][i + 1] = in ? sumx[h][i] + w[order[i]] * x[order[i]] : sumx[h][i];
+            sumw[h][i + 1] = in ? sumw[h][i] + w[order[i]] : sumw[h][i];
+        }
+    }
+    for (i = 0; i <= 16; i++)
+        for (j = i; j <= 16; j++) {
+            for (h = 0; h < 2; h++)
+                for (up = 0; up < 2; up++) {
+                    const float *v = quant__shifted_levels[up];
+                    qx[h][up] = sumx[h][16] * v[2] - (sumx[h][i] + sumx[h][j]);
+                    q2[h][up] = sumw[h][16] * v[2] * v[2] + sumw[h][i] * (v[0] * v[0] - v[1] * v[1])
+                              + sumw[h][j] * (v[1] * v[1] - v[2] * v[2]);
+                }
+            for (up = 4; up-- > 0;)             /* up up, up down, down up, down down            */
+                quant__better_cut(c, qx[0][up >> 1] + qx[1][up & 1],
+                                  q2[0][up >> 1] + q2[1][up & 1], i, j,
+                                  (uint32_t)(up >> 1 | (up & 1) << 1));
+        }
+}
+
+static const quant__codebook quant__book_iq1 = { quant__grid_iq1_s, 2048, 2, 3 };
+
+/* Scale, entries and shifts of n = 32 (IQ1_S) or 16 (IQ1_M) weights. */
+QUANT__FN void quant__search_iq1(quant__ternary *s, int n, const float *x, const float *w)
+{
+    uint8_t order[32], L[32];
+    uint16_t list[QUANT__NEAR], code[8];
+    float scales[8], sumqx = 0, sumq2 = 0;
+    quant__cut c = { 0, -3.40282347e38f, -1, 0, 0 };
+    int i, g, off = 0;
+    QUANT_MEMSET(s, 0, sizeof *s);
+    for (g = 0; g < 4; g++) s->up[g] = 1;
+    if (quant__amax(x, n) < (n == 32 ? 1e-12f : 1e-7f)) return;
+    quant__ascending(order, x, n);
+    if (n == 32) quant__cut_iq1_s(&c, order, x, w);
+    else quant__cut_iq1_m(&c, order, x, w);
+    if (c.first < 0) return;
+    for (i = 0; i < n; i++) L[order[i]] = (uint8_t)((i >= c.first) + (i >= c.second));
+    if (c.scale < 0) {                          /* the same weights upside down                  */
+        for (i = 0; i < n; i++) L[i] = (uint8_t)(2 - L[i]);
+        c.scale = -c.scale;
+        c.up = ~c.up;
+    }
+    for (i = 0; i < 8; i++) scales[i] = c.scale;
+    for (g = 0; g < n / 8; g++) {
+        uint32_t u = 0;
+        int at;
+        s->up[g] = c.up >> g & 1;
+        for (i = 0; i < 8; i++) u |= (uint32_t)L[8 * g + i] << 2 * i;
+        at = quant__book_find(&quant__book_iq1, u);
+        if (at < 0) {
+            int near = quant__book_near(&quant__book_iq1, u, list);
+            quant__book_pick(&quant__book_iq1, code, list, near, quant__shifted_levels[s->up[g]],
+                             scales, x + 8 * g, w + 8 * g);
+            at = quant__book_find(&quant__book_iq1, code[0]);
+            off = 1;
+        }
+        s->entry[g] = (uint16_t)at;
+    }
+    s->scale = c.scale;
+    if (!off) return;
+    for (i = 0; i < n; i++) {
+        uint32_t digit = quant__grid_iq1_s[s->entry[i / 8]] >> 2 * (i % 8) & 3;
+        float q = quant__shifted_levels[s->up[i / 8]][digit];
+        sumqx += w[i] * q * x[i];
+        sumq2 += w[i] * q * q;
+    }
+    if (sumqx > 0 && sumq2 > 0) s->scale = sumqx / sumq2;
+}
+#endif /* QUANT_NO_IQ */
 
 /* >>encode --------------------------------------------------------------------------------------
  * One function per type: a block of weights at x to its bytes at dst.  importance: for the block's
@@ -3652,6 +4031,245 @@ QUANT__ENCODER(quant__encode_nvfp4)
                                          | quant__fp4_index(v[j + 8], d) << 4);
     }
 }
+
+#ifndef QUANT_NO_IQ
+#define QUANT__BOOK(name, n, bits, shells) { quant__grid_##name, n, bits, shells }
+static const quant__book_kind quant__kind_iq2_xxs = { QUANT__BOOK(iq2_xxs, 256, 2, 2),
+                                                      32, 6, 0.1f, 1e-15f, 1, 1, 1, 2 };
+static const quant__book_kind quant__kind_iq2_xs = { QUANT__BOOK(iq2_xs, 512, 2, 2),
+                                                     16, 9, 0.1f, 1e-15f, 1, 1, 1, 0 };
+static const quant__book_kind quant__kind_iq2_s = { QUANT__BOOK(iq2_s, 1024, 2, 1),
+                                                    16, 9, 0.1f, 1e-8f, 2, 0.9875f, 0, 0 };
+static const quant__book_kind quant__kind_iq3_xxs = { QUANT__BOOK(iq3_xxs, 256, 3, 2),
+                                                      32, 15, 0.2f, 1e-8f, 2, 1.0125f, 1, 0 };
+static const quant__book_kind quant__kind_iq3_s = { QUANT__BOOK(iq3_s, 512, 3, 3),
+                                                    32, 9, 0.2f, 0, 2, 1.033f, 0, 1 };
+#undef QUANT__BOOK
+
+/* An encoded super-block before it is packed; d is a half. */
+typedef struct quant__booked {
+    uint16_t entry[64];             /* of the groups of 8, IQ3: of 4                             */
+    uint8_t signs[32], scale[16];   /* of the groups of 8; codes of the sub-blocks' scales       */
+    uint32_t d;
+} quant__booked;
+
+/* Magnitudes of eight weights; returns their signs.  even: an odd number of minuses is made even at
+ * the weight that costs least, whose magnitude becomes negative. */
+QUANT__FN uint32_t quant__take_signs(float *m, const float *x, const float *w, int even)
+{
+    uint32_t signs = 0, odd = 0;
+    int i, cheap = 0;
+    for (i = 0; i < 8; i++) {
+        uint32_t minus = !(x[i] >= 0);
+        m[i] = minus ? -x[i] : x[i];
+        signs |= minus << i;
+        odd ^= minus;
+        if (w[i] * x[i] * x[i] < w[cheap] * x[cheap] * x[cheap]) cheap = i;
+    }
+    if (even && odd) {
+        m[cheap] = -m[cheap];
+        signs ^= 1u << cheap;
+    }
+    return signs;
+}
+
+/* Weights of n columns of a search with importance, or without: x^2. */
+QUANT__INLINE void quant__weigh_or_square(float *w, const float *importance, const float *x,
+                                          int n, float variance)
+{
+    int i;
+    if (importance) quant__weigh(w, importance, x, n, variance);
+    else for (i = 0; i < n; i++) w[i] = x[i] * x[i];
+}
+
+QUANT__FN void quant__encode_book(quant__booked *s, const quant__book_kind *k, const float *x,
+                                  const float *importance)
+{
+    float w[32], m[32], scale[16], max = 0, d, id;
+    float variance = k->variance * quant__sum_squares(x, QUANT__K) / QUANT__K;
+    int b, i, n = QUANT__K / k->len, groups = k->len / quant__book_len(&k->book);
+    QUANT_MEMSET(s, 0, sizeof *s);
+    for (b = 0; b < n; b++, x += k->len) {
+        uint8_t *signs = s->signs + k->len / 8 * b;
+        quant__weigh_or_square(w, importance ? importance + k->len * b : NULL, x, k->len, variance);
+        if (!importance && k == &quant__kind_iq2_s)
+            for (i = 0; i < k->len; i++) w[i] = 0.25f * variance + w[i];
+        for (i = 0; i < k->len; i += 8)
+            signs[i / 8] = (uint8_t)quant__take_signs(m + i, x + i, w + i, k->even);
+        scale[b] = 0;
+        if (!quant__search_book(k, m, w, s->entry + groups * b, &scale[b]))
+            QUANT_MEMSET(signs, 0, (size_t)k->len / 8);
+        if (scale[b] < 0) {
+            scale[b] = -scale[b];
+            for (i = 0; i < k->len / 8; i++) signs[i] = (uint8_t)~signs[i];
+        }
+        max = scale[b] > max ? scale[b] : max;
+    }
+    if (max == 0) {
+        if (k->even) QUANT_MEMSET(s, 0, sizeof *s);
+        return;
+    }
+    d = max / 31;
+    id = 1 / d;
+    s->d = quant__to_half(d * k->fudge);
+    for (b = 0; b < n; b++)
+        s->scale[b] = (uint8_t)quant__clamp(quant__nearest(0.5f * (id * scale[b] - 1)), 0, 15);
+}
+
+/* Signs of the four groups of 8 of sub-block g in 7 bits each, and its scale: IQ2_XXS, IQ3_XXS. */
+QUANT__INLINE uint32_t quant__signs_and_scale(const quant__booked *s, int g)
+{
+    uint32_t a = (uint32_t)s->scale[g] << 28;
+    int l;
+    for (l = 0; l < 4; l++) a |= (s->signs[4 * g + l] & 127u) << 7 * l;
+    return a;
+}
+
+QUANT__ENCODER(quant__encode_iq2_xxs)
+{
+    quant__iq2_xxs *b = (quant__iq2_xxs *)dst;
+    quant__booked s;
+    int g, l;
+    (void)params;
+    quant__encode_book(&s, &quant__kind_iq2_xxs, x, importance);
+    quant__put16(b->d, s.d);
+    for (g = 0; g < 8; g++) {
+        for (l = 0; l < 4; l++) b->qs[8 * g + l] = (uint8_t)s.entry[4 * g + l];
+        quant__put32(b->qs + 8 * g + 4, quant__signs_and_scale(&s, g));
+    }
+}
+
+QUANT__ENCODER(quant__encode_iq2_xs)
+{
+    quant__iq2_xs *b = (quant__iq2_xs *)dst;
+    quant__booked s;
+    int i;
+    (void)params;
+    quant__encode_book(&s, &quant__kind_iq2_xs, x, importance);
+    quant__put16(b->d, s.d);
+    for (i = 0; i < 32; i++)
+        quant__put16(b->qs + 2 * i, s.entry[i] | (s.signs[i] & 127u) << 9);
+    for (i = 0; i < 8; i++) b->scales[i] = (uint8_t)(s.scale[2 * i] | s.scale[2 * i + 1] << 4);
+}
+
+QUANT__ENCODER(quant__encode_iq2_s)
+{
+    quant__iq2_s *b = (quant__iq2_s *)dst;
+    quant__booked s;
+    int i;
+    (void)params;
+    quant__encode_book(&s, &quant__kind_iq2_s, x, importance);
+    quant__put16(b->d, s.d);
+    QUANT_MEMSET(b->qh, 0, sizeof b->qh);
+    QUANT_MEMCPY(b->signs, s.signs, sizeof b->signs);
+    for (i = 0; i < 32; i++) {
+        b->qs[i] = (uint8_t)s.entry[i];
+        b->qh[i / 4] = (uint8_t)(b->qh[i / 4] | s.entry[i] >> 8 << 2 * (i % 4));
+    }
+    for (i = 0; i < 8; i++) b->scales[i] = (uint8_t)(s.scale[2 * i] | s.scale[2 * i + 1] << 4);
+}
+
+QUANT__ENCODER(quant__encode_iq3_xxs)
+{
+    quant__iq3_xxs *b = (quant__iq3_xxs *)dst;
+    quant__booked s;
+    int i;
+    (void)params;
+    quant__encode_book(&s, &quant__kind_iq3_xxs, x, importance);
+    quant__put16(b->d, s.d);
+    for (i = 0; i < 64; i++) b->qs[i] = (uint8_t)s.entry[i];
+    for (i = 0; i < 8; i++) quant__put32(b->gas + 4 * i, quant__signs_and_scale(&s, i));
+}
+
+QUANT__ENCODER(quant__encode_iq3_s)
+{
+    quant__iq3_s *b = (quant__iq3_s *)dst;
+    quant__booked s;
+    int i;
+    (void)params;
+    quant__encode_book(&s, &quant__kind_iq3_s, x, importance);
+    quant__put16(b->d, s.d);
+    QUANT_MEMSET(b->qh, 0, sizeof b->qh);
+    QUANT_MEMCPY(b->signs, s.signs, sizeof b->signs);
+    for (i = 0; i < 64; i++) {
+        b->qs[i] = (uint8_t)s.entry[i];
+        b->qh[i / 8] = (uint8_t)(b->qh[i / 8] | s.entry[i] >> 8 << i % 8);
+    }
+    for (i = 0; i < 4; i++) b->scales[i] = (uint8_t)(s.scale[2 * i] | s.scale[2 * i + 1] << 4);
+}
+
+/* n sub-blocks of IQ1: their searches, and their scales as codes of 3 bits.  Returns max scale / 15,
+ * the step of an odd multiple. */
+QUANT__FN float quant__encode_ternary(quant__ternary *s, uint8_t *code, int n, const float *x,
+                                      const float *importance, float variance)
+{
+    float w[32], max = 0, id;
+    int b, len = QUANT__K / n;
+    for (b = 0; b < n; b++) {
+        quant__weigh_or_square(w, importance ? importance + len * b : NULL, x + len * b, len,
+                               variance);
+        quant__search_iq1(&s[b], len, x + len * b, w);
+        max = s[b].scale > max ? s[b].scale : max;
+    }
+    id = max != 0 ? 1 / (max / 15) : 0;
+    for (b = 0; b < n; b++)
+        code[b] = (uint8_t)quant__clamp(quant__nearest(0.5f * (id * s[b].scale - 1)), 0, 7);
+    return max / 15;
+}
+
+QUANT__ENCODER(quant__encode_iq1_s)
+{
+    quant__iq1_s *b = (quant__iq1_s *)dst;
+    quant__ternary s[8];
+    uint8_t code[8];
+    float d = quant__encode_ternary(s, code, 8, x, importance,
+                                    2 * quant__sum_squares(x, QUANT__K) / QUANT__K);
+    int g, l;
+    (void)params;
+    quant__put16(b->d, quant__to_half(d * 1.125f));
+    for (g = 0; g < 8; g++) {
+        uint32_t h = d != 0 ? (uint32_t)code[g] << 12 | (s[g].up[0] ? 0 : 0x8000u) : 0;
+        for (l = 0; l < 4; l++) {
+            b->qs[4 * g + l] = (uint8_t)s[g].entry[l];
+            h |= (uint32_t)(s[g].entry[l] >> 8) << 3 * l;
+        }
+        quant__put16(b->qh + 2 * g, h);
+    }
+}
+
+/* d is fitted once more, over all weights, with the codes that the scales have become. */
+QUANT__ENCODER(quant__encode_iq1_m)
+{
+    quant__iq1_m *b = (quant__iq1_m *)dst;
+    quant__ternary s[16];
+    uint8_t code[16];
+    float w[16], variance = 2 * quant__sum_squares(x, QUANT__K) / QUANT__K, sumqx = 0, sumq2 = 0;
+    float d = quant__encode_ternary(s, code, 16, x, importance, variance);
+    uint32_t bits[4] = { 0, 0, 0, 0 }, half;
+    int k, i;
+    (void)params;
+    for (k = 0; k < 16; k++) {
+        const float *xk = x + 16 * k;
+        const quant__ternary *t = &s[k];
+        int down = d != 0 ? !t->up[0] << 3 | !t->up[1] << 7 : 0;
+        b->qs[2 * k] = (uint8_t)t->entry[0];
+        b->qs[2 * k + 1] = (uint8_t)t->entry[1];
+        b->qh[k] = (uint8_t)(t->entry[0] >> 8 | t->entry[1] >> 8 << 4 | down);
+        bits[k / 4] |= (uint32_t)code[k] << 3 * (k % 4);
+        quant__weigh_or_square(w, importance ? importance + 16 * k : NULL, xk, 16, variance);
+        for (i = 0; i < 16; i++) {
+            uint32_t digit = quant__grid_iq1_s[t->entry[i / 8]] >> 2 * (i % 8) & 3;
+            float q = quant__shifted_levels[t->up[i / 8]][digit] * (float)(2 * code[k] + 1);
+            sumqx += w[i] * q * xk[i];
+            sumq2 += w[i] * q * q;
+        }
+    }
+    if (d != 0 && sumq2 > 0) d = sumqx / sumq2;
+    half = quant__to_half(d * 1.1125f);
+    for (k = 0; k < 4; k++)
+        quant__put16(b->scales + 2 * k, bits[k] | (half >> 4 * k & 15) << 12);
+}
+#endif /* QUANT_NO_IQ */
 #endif /* QUANT_NO_ENCODE */
 
 /* >>row-impl ------------------------------------------------------------------------------------
@@ -3816,6 +4434,15 @@ QUANT__FN quant__encode_fn quant__get_encoder(quant_type t)
         case QUANT_NVFP4: return quant__encode_nvfp4;
         case QUANT_Q1_0: return quant__encode_q1_0;
         case QUANT_Q2_0: return quant__encode_q2_0;
+#ifndef QUANT_NO_IQ
+        case QUANT_IQ2_XXS: return quant__encode_iq2_xxs;
+        case QUANT_IQ2_XS: return quant__encode_iq2_xs;
+        case QUANT_IQ2_S: return quant__encode_iq2_s;
+        case QUANT_IQ3_XXS: return quant__encode_iq3_xxs;
+        case QUANT_IQ3_S: return quant__encode_iq3_s;
+        case QUANT_IQ1_S: return quant__encode_iq1_s;
+        case QUANT_IQ1_M: return quant__encode_iq1_m;
+#endif
         default: return NULL;
     }
 }
@@ -3928,6 +4555,8 @@ QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const f
     if (!(e->tensor_scale > 0) || !quant__finite(e->tensor_scale))
         return quant__fail(err, QUANT_E_ARG, 0, QUANT__TEXT("the tensor scale is not positive"));
     if (!(quant__types[e->type].flags & QUANT_TF_IMPORTANCE)) importance = NULL;
+    if (!importance && quant__types[e->type].flags & QUANT_TF_NEEDS_IMPORTANCE)
+        return quant__fail(err, QUANT_E_ARG, 0, QUANT__TEXT("the type needs importance"));
     if (importance && (r = quant__check_importance(importance, cols, err)) != QUANT_OK) return r;
     len = quant__types[e->type].block_len;
     for (i = 0; i < rows; i++, x += cols, p += cols / len * quant__types[e->type].block_size) {
@@ -11491,7 +12120,7 @@ QUANT__FN const quant__la *QUANT__L(kernels)(void)
 #undef QUANT__APART
 #undef QUANT__STATIC_ASSERT
 #undef QUANT__E
-#undef QUANT__GRID_D
+#undef QUANT__GRID
 #undef QUANT__PLAIN
 #undef QUANT__BLOCK
 #undef QUANT__GONE

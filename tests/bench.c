@@ -198,12 +198,14 @@ static void rates(void)
         const quant_type_info *info = quant_type_get(t);
         double time[3][RUNS], ms[3] = { 0, 0, 0 };
         int k, rows = info->flags & QUANT_TF_IMPORTANCE ? 8 : ROWS;
+        int plain = info->flags & QUANT_TF_ENCODE && !(info->flags & QUANT_TF_NEEDS_IMPORTANCE);
         quant_encoder e;
         if (!(info->flags & QUANT_TF_DECODE)) continue;
         for (k = 0; k < RUNS; k++) {
             double a = now();
-            if (info->flags & QUANT_TF_ENCODE) {
-                if (quant_encoder_init(&e, t, 0, NULL, 0)) die("encoder");
+            if (info->flags & QUANT_TF_ENCODE && quant_encoder_init(&e, t, 0, NULL, 0))
+                die("encoder");
+            if (plain) {
                 if (quant_from_f32(&e, q, x, (size_t)rows, COLS, NULL, NULL)) die("encode");
             }
             time[0][k] = now() - a;
@@ -218,7 +220,7 @@ static void rates(void)
         for (k = 0; k < 3; k++)
             ms[k] = COLS * 1e-6 * (k < 2 ? rows : ROWS) / median(time[k], RUNS);
         printf("%s\t", info->name);
-        if (info->flags & QUANT_TF_ENCODE) printf("%.1f\t", ms[0]);
+        if (plain) printf("%.1f\t", ms[0]);
         else printf("-\t");
         if (info->flags & QUANT_TF_IMPORTANCE && info->flags & QUANT_TF_ENCODE)
             printf("%.1f\t", ms[1]);
@@ -279,7 +281,8 @@ static void formats(void)
             double e2 = 0, x2 = 0;
             quant_encoder e;
             if (!(info->flags & QUANT_TF_ENCODE) || t == QUANT_F32
-                || (flat && !(info->flags & QUANT_TF_IMPORTANCE))) {
+                || !(flat ? info->flags & QUANT_TF_IMPORTANCE
+                     : !(info->flags & QUANT_TF_NEEDS_IMPORTANCE))) {
                 printf(" |");
                 continue;
             }

@@ -42,7 +42,9 @@ static void decode_and_encode(quant_type t, const uint8_t *data, size_t rows, si
         dst = (uint8_t *)malloc(rows * quant_row_size(t, cols) + 1);
         need(dst != NULL, "out of memory");
         r = quant_from_f32(&e, dst, y, rows, cols, importance, &err);
-        need(r == QUANT_OK || r == QUANT_E_NUMERIC, "encoding failed in another way");
+        if (!importance && info->flags & QUANT_TF_NEEDS_IMPORTANCE)
+            need(r == QUANT_E_ARG, "encoded without importance");
+        else need(r == QUANT_OK || r == QUANT_E_NUMERIC, "encoding failed in another way");
         if (r == QUANT_OK && info->flags & QUANT_TF_QUANTIZED)
             need(quant_check_rows(t, dst, rows, cols, &err) == QUANT_OK, "encoded a bad scale");
         free(dst);

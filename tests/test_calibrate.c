@@ -366,7 +366,6 @@ static void cli_awq_refuses(void)
     CHECK(refuses(RUN_AWQ("awq") "x.gguf int9g32", "no such type"));
     CHECK(refuses(RUN_AWQ("awq") "x.gguf F16 --ctx 64 --tokens 128", "rounding to F16"));
     CHECK(refuses(RUN_AWQ("awq+gptq") "x.gguf F32 --ctx 64 --tokens 128", "rounding to F32"));
-    CHECK(refuses(RUN_AWQ("awq") "x.gguf IQ2_XXS --ctx 64 --tokens 128", "rounding to IQ2_XXS"));
     CHECK(refuses(RUN_AWQ("awq") "x.gguf Q4_0 --sweeps 2", "bad argument"));
     CHECK(refuses(RUN_AWQ("awq") "x.gguf Q4_0 --damp .1", "bad argument"));
     CHECK(refuses(RUN_AWQ("awq") "x.gguf Q4_0 --order act", "bad argument"));

@@ -156,9 +156,17 @@ static int product_make(product *p, size_t k, size_t rows, size_t cols, size_t t
         set_scales(p->q + 1 + i, k, test_random(&seed), ends);
     if (kind == GAUSS && info->block_len > 1 && (info->flags & QUANT_TF_ENCODE)) {
         quant_encoder e;
+        float *flat = NULL;
+        quant_result r = quant_encoder_init(&e, t, 0, NULL, 0);
         for (i = 0; i < n; i++) p->w[i] = (float)test_normal(&seed);
-        if (quant_encoder_init(&e, t, 0, NULL, 0)
-            || quant_from_f32(&e, p->q + 1, p->w, rows, cols, NULL, NULL)) return 0;
+        if (info->flags & QUANT_TF_NEEDS_IMPORTANCE) {
+            flat = (float *)malloc(cols * sizeof(float));
+            if (!flat) return 0;
+            for (i = 0; i < cols; i++) flat[i] = 1;
+        }
+        if (!r) r = quant_from_f32(&e, p->q + 1, p->w, rows, cols, flat, NULL);
+        free(flat);
+        if (r) return 0;
     }
     return quant_to_f32(t, p->w, p->q + 1, rows, cols) == QUANT_OK;
 }

@@ -75,6 +75,7 @@ static void splits_do_not_matter(void)
             size_t row = quant_row_size(t, C), half = quant_row_size(t, C / 2);
             const float *imp = with ? w : NULL;
             test_note("%s", info->name);
+            if (!with && info->flags & QUANT_TF_NEEDS_IMPORTANCE) continue;
             CHECK(quant_from_f32(&e, all, x, R, C, imp, NULL) == QUANT_OK);
             memset(part, 0, sizeof part);
             for (i = 0; i < R; i++)
@@ -99,6 +100,9 @@ static void errors_are_as_expected(void)
         { QUANT_IQ4_XS, .07671, .07557 }, { QUANT_Q4_1, .07828, .06991 },
         { QUANT_Q4_0, .08595, .08171 }, { QUANT_MXFP4, .11365, 0 }, { QUANT_NVFP4, .10296, 0 },
         { QUANT_Q3_K, .15097, .14460 }, { QUANT_Q2_K, .29675, .26805 }, { QUANT_Q2_0, .717, 0 },
+        { QUANT_IQ3_S, .16563, .13665 }, { QUANT_IQ3_XXS, .21330, .18190 },
+        { QUANT_IQ2_S, .26478, .24853 }, { QUANT_IQ2_XS, 0, .29944 }, { QUANT_IQ2_XXS, 0, .34380 },
+        { QUANT_IQ1_M, 0, .45115 }, { QUANT_IQ1_S, 0, .48553 },
         { QUANT_TQ1_0, .808, 0 }, { QUANT_TQ2_0, .808, 0 }, { QUANT_Q1_0, .601, 0 }
     };
     enum { R = 64, C = 512 };
@@ -131,21 +135,24 @@ static void importance_helps(void)
 {
     static const quant_type types[] = {
         QUANT_Q4_0, QUANT_Q4_1, QUANT_Q5_0, QUANT_Q5_1, QUANT_Q2_K, QUANT_Q3_K, QUANT_Q4_K,
-        QUANT_Q5_K, QUANT_Q6_K, QUANT_IQ4_NL, QUANT_IQ4_XS
+        QUANT_Q5_K, QUANT_Q6_K, QUANT_IQ4_NL, QUANT_IQ4_XS, QUANT_IQ3_S, QUANT_IQ3_XXS,
+        QUANT_IQ2_S, QUANT_IQ2_XS, QUANT_IQ2_XXS, QUANT_IQ1_M, QUANT_IQ1_S
     };
     enum { R = 32, C = 512 };
     static uint8_t q[R * C * 2];
     const float *x = gauss(R * C, 0.02, 5);
-    float w[C];
+    float w[C], ones[C];
     uint64_t seed = 33;
     size_t i, r, with;
-    for (i = 0; i < C; i++) w[i] = (float)exp(test_normal(&seed));
+    for (i = 0; i < C; i++) { w[i] = (float)exp(test_normal(&seed)); ones[i] = 1; }
     for (i = 0; i < sizeof types / sizeof *types; i++) {
         double e2[2] = { 0, 0 }, x2 = 0;
         quant_encoder e;
         CHECK(quant_encoder_init(&e, types[i], 0, NULL, 0) == QUANT_OK);
         for (with = 0; with < 2; with++) {
-            CHECK(quant_from_f32(&e, q, x, R, C, with ? w : NULL, NULL) == QUANT_OK);
+            const float *flat = quant_type_get(types[i])->flags & QUANT_TF_NEEDS_IMPORTANCE ? ones
+                              : NULL;
+            CHECK(quant_from_f32(&e, q, x, R, C, with ? w : flat, NULL) == QUANT_OK);
             for (r = 0; r < R; r++)
                 quant_row_error(types[i], &e2[with], &x2, x + r * C,
                                 q + r * quant_row_size(types[i], C), C, w, 1);
@@ -196,27 +203,28 @@ static void bad_weights_are_named(void)
         quant_encoder e;
         quant_error err;
         float imp[C];
+        const float *any = info->flags & QUANT_TF_NEEDS_IMPORTANCE ? imp : NULL;
         if (quant_encoder_init(&e, t, 0, NULL, 0) != QUANT_OK) continue;
         if (!(info->flags & QUANT_TF_QUANTIZED)) continue;
         test_note("%s", info->name);
+        for (i = 0; i < C; i++) imp[i] = 1;
         for (k = 0; k < 4; k++) {
             static const float bad[4] = { NAN, INFINITY, -INFINITY, 1e30f };
             if (k == 3 && (t == QUANT_MXFP4 || t == QUANT_NVFP4)) continue;
             for (i = 0; i < 2 * C; i++) x[i] = (float)(i % 7) - 3;
             x[C + 401] = bad[k];
-            CHECK(quant_from_f32(&e, q, x, 2, C, NULL, &err) == QUANT_E_NUMERIC);
+            CHECK(quant_from_f32(&e, q, x, 2, C, any, &err) == QUANT_E_NUMERIC);
             CHECK(err.code == QUANT_E_NUMERIC && err.what[0]);
             CHECK(err.where == C + 401);
         }
         for (i = 0; i < 2 * C; i++) x[i] = (float)(i % 7) - 3;
         x[C + 401] = 4e8f;                              /* finite, but no scale can hold it      */
         if (t != QUANT_MXFP4 && t != QUANT_NVFP4) {
-            CHECK(quant_from_f32(&e, q, x, 2, C, NULL, &err) == QUANT_E_NUMERIC);
+            CHECK(quant_from_f32(&e, q, x, 2, C, any, &err) == QUANT_E_NUMERIC);
             CHECK(err.where >= C + 256 && err.where <= C + 401);
         }
         if (!(info->flags & QUANT_TF_IMPORTANCE)) continue;
         for (i = 0; i < 2 * C; i++) x[i] = (float)(i % 7) - 3;
-        for (i = 0; i < C; i++) imp[i] = 1;
         imp[77] = -1;
         CHECK(quant_from_f32(&e, q, x, 2, C, imp, &err) == QUANT_E_NUMERIC && err.where == 77);
         imp[77] = NAN;
@@ -249,9 +257,10 @@ static void any_finite_weights(void)
             quant_encoder e;
             size_t n = quant_row_size(t, C);
             quant_result r;
+            int with = k % 2 || quant_type_get(t)->flags & QUANT_TF_NEEDS_IMPORTANCE;
             if (quant_encoder_init(&e, t, 0, NULL, 0) != QUANT_OK) continue;
             q[n] = 0x5A;
-            r = quant_from_f32(&e, q, x, 1, C, k % 2 ? w : NULL, NULL);
+            r = quant_from_f32(&e, q, x, 1, C, with ? w : NULL, NULL);
             CHECK(r == QUANT_OK || r == QUANT_E_NUMERIC);
             CHECK(q[n] == 0x5A);
             if (r == QUANT_OK && t != QUANT_F16)
@@ -320,15 +329,16 @@ static void encoder_refusals(void)
     quant_error err;
     float x[512] = { 0 };
     uint8_t q[2048];
-    CHECK(quant_encoder_init(&e, QUANT_IQ2_S, 0, NULL, 0) == QUANT_E_TYPE);
     CHECK(quant_encoder_init(&e, QUANT_Q8_K, 0, NULL, 0) == QUANT_E_TYPE);
     CHECK(quant_encoder_init(&e, 4, 0, NULL, 0) == QUANT_E_TYPE);
     CHECK(quant_encoder_init(&e, 4000, 0, NULL, 0) == QUANT_E_TYPE);
     CHECK(quant_encoder_init(&e, QUANT_Q4_K, 3, NULL, 0) == QUANT_E_ARG);
     CHECK(quant_encoder_init(&e, QUANT_Q4_K, QUANT_EFFORT_BEST, NULL, 0) == QUANT_OK);
     CHECK(quant_from_f32(&e, q, x, 1, 255, NULL, &err) == QUANT_E_ARG && err.what[0]);
-    e.type = QUANT_IQ2_S;
+    e.type = QUANT_Q8_K;
     CHECK(quant_from_f32(&e, q, x, 1, 256, NULL, &err) == QUANT_E_TYPE);
+    CHECK(quant_encoder_init(&e, QUANT_IQ2_XS, 0, NULL, 0) == QUANT_OK);
+    CHECK(quant_from_f32(&e, q, x, 1, 256, NULL, &err) == QUANT_E_ARG && err.what[0]);
     CHECK(quant_encoder_init(&e, QUANT_NVFP4, 0, NULL, 0) == QUANT_OK);
     e.tensor_scale = 0;
     CHECK(quant_from_f32(&e, q, x, 1, 256, NULL, &err) == QUANT_E_ARG);
