@@ -254,9 +254,9 @@ QUANT_API float quant_tensor_scale(quant_type t, float amax);
 /* Encodes rows.  importance [cols], >= 0 and finite, or NULL; ignored by types without
  * QUANT_TF_IMPORTANCE.  Any split into rows gives the same bytes; a row may also be split at
  * multiples of the block unless the type is QUANT_TF_WHOLE_ROWS and importance is given.
- * E_ARG: cols or importance wrong.  E_TYPE: no encoder.  E_NUMERIC: NaN or infinity in x (F32, F16
- * and BF16 take them) or a bad importance; err->where is then the index in x (or importance).
- * dst is undefined after an error. */
+ * E_ARG: cols wrong, or no importance for a QUANT_TF_NEEDS_IMPORTANCE type.  E_TYPE: no encoder.
+ * E_NUMERIC: NaN or infinity in x (F32, F16 and BF16 take them) or a bad importance; err->where is
+ * then the index in x (or importance).  dst is undefined after an error. */
 QUANT_API quant_result quant_from_f32(const quant_encoder *e, void *dst, const float *x,
                                       size_t rows, size_t cols, const float *importance,
                                       quant_error *err);
@@ -3214,7 +3214,8 @@ QUANT__FN void quant__book_pick(const quant__codebook *b, uint16_t *code, const 
         float e[T];
         for (t = 0; t < T; t++) e[t] = 0;
         for (i = 0; i < len; i++) {
-            float q = levels[(uint32_t)c >> b->bits * i & quant__book_mask(b)], xi = x[i], wi = w[i];
+            float q = levels[(uint32_t)c >> b->bits * i & quant__book_mask(b)];
+            float xi = x[i], wi = w[i];
             for (t = 0; t < T; t++) {
                 float diff = s[t] * q - xi;
                 e[t] += wi * diff * diff;
@@ -3275,7 +3276,8 @@ QUANT__FN uint32_t quant__book_round(const quant__codebook *b, uint16_t *code, i
     return on;
 }
 
-/* sum w x q and sum w q^2 of 8 trials, whose codes stand QUANT__TRIALS apart from group to group. */
+/* sum w x q and sum w q^2 of 8 trials; the codes of a group stand QUANT__TRIALS after those of the
+ * one before. */
 QUANT__FN void quant__book_sums(const quant__book_kind *k, const uint16_t *code, const float *x,
                                 const float *w, float *sumqx, float *sumq2)
 {
@@ -3417,9 +3419,9 @@ QUANT__FN void quant__cut_iq1_s(quant__cut *c, const uint8_t *order, const float
     }
 }
 
-/* The same for 16 weights whose two groups have shifts of their own (ggml since September 2026; the
- * order of sums before gave other bytes for weights that are equal).  As the levels are 1 apart,
- * sum w x q of a group is its sum w x times the top level, less what lies below the cuts. */
+/* The same for 16 weights whose two groups have shifts of their own, with the sums of ggml since
+ * llama.cpp's change 28706 (those before gave other bytes here and there).  As the levels are 1
+ * apart, sum w x q of a group is its sum w x times the top level, less what lies below the cuts. */
 QUANT__FN void quant__cut_iq1_m(quant__cut *c, const uint8_t *order, const float *x, const float *w)
 {
     float sumx[2][17], sumw[2][17], qx[2][2], q2[2][2];
@@ -4198,8 +4200,8 @@ QUANT__ENCODER(quant__encode_iq3_s)
     for (i = 0; i < 4; i++) b->scales[i] = (uint8_t)(s.scale[2 * i] | s.scale[2 * i + 1] << 4);
 }
 
-/* n sub-blocks of IQ1: their searches, and their scales as codes of 3 bits.  Returns max scale / 15,
- * the step of an odd multiple. */
+/* n sub-blocks of IQ1: their searches, and their scales as codes of 3 bits.  Returns the largest
+ * scale / 15, of which code c means 2 c + 1. */
 QUANT__FN float quant__encode_ternary(quant__ternary *s, uint8_t *code, int n, const float *x,
                                       const float *importance, float variance)
 {

@@ -276,7 +276,7 @@ static void formats(void)
         if (!(info->flags & QUANT_TF_DECODE)) continue;
         printf("| %s | %u | %u | %u | %g | yes | %s |", info->name, (unsigned)t, info->block_len,
                info->block_size, 8.0 * info->block_size / info->block_len,
-               info->flags & QUANT_TF_ENCODE ? "yes" : "not yet");
+               info->flags & QUANT_TF_ENCODE ? "yes" : "no");
         for (flat = 0; flat < 2; flat++) {
             double e2 = 0, x2 = 0;
             quant_encoder e;
