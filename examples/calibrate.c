@@ -474,7 +474,7 @@ int main(int argc, char **argv)
     catch_interrupt();
     if ((why = out_check(o.out)) != NULL) return fail(o.out, why);
     if (!o.sums && !(text = llama_read_file(o.text, &size))) return fail(o.text, "cannot be read");
-    if (llama_model_open(&lm, o.model)) {
+    if (llama_model_map(&lm, o.model, o.gptq || o.hessian)) {   /* layerwise.h has its own copies */
         free(text);
         return fail(lm.err, "");
     }

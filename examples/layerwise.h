@@ -4,7 +4,7 @@
  * and `real`, the model with everything quantized so far.  A matrix is quantized once all tokens
  * have reached it in both; then the tokens go on.  So every matrix sees what it will see later, and
  * knows what it should have seen.  In memory: one block's weights as floats, the states of all
- * tokens, the finished bytes of the quantized matrices.
+ * tokens, the finished bytes of the quantized matrices; the model itself stays in its file.
  *
  * Sections: >>work >>products >>stream >>capture >>matrices >>resume >>write */
 #ifndef LAYERWISE_H

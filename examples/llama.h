@@ -1174,6 +1174,7 @@ typedef struct llama_model {
     quant_set         set;
     llama_arena       arena;
     uint64_t          tensor_bytes; /* of all weights in the file                                */
+    int               as_in_file;   /* matrices are not packed                                   */
 } llama_model;
 
 static inline void llama_model_close(llama_model *m)
@@ -1436,7 +1437,7 @@ static inline void llama__huge_pages(void *buf, size_t size)
 /* Brings a matrix into the layout that is fastest here, if there is one. */
 static inline int llama__pack(llama_model *m, llama_linear *w)
 {
-    size_t size = quant_matrix_pack_size(&w->m);
+    size_t size = m->as_in_file ? 0 : quant_matrix_pack_size(&w->m);
     quant_matrix packed;
     void *buf;
     if (size == 0) return 0;
@@ -1543,13 +1544,21 @@ static inline int llama__open(llama_model *m, const char *path)
     return 0;
 }
 
-/* Opens a model; m->err says why it failed, and m is closed then. */
-static inline int llama_model_open(llama_model *m, const char *path)
+/* Opens a model with its matrices as they are in the file, mapped and not copied: for programs that
+ * read weights and hardly multiply by them.  m->err says why it failed, and m is closed then. */
+static inline int llama_model_map(llama_model *m, const char *path, int as_in_file)
 {
     memset(m, 0, sizeof *m);
+    m->as_in_file = as_in_file;
     if (llama__open(m, path) == 0) return 0;
     llama_model_close(m);
     return -1;
+}
+
+/* Opens a model with matrices in the layout that is fastest here: a copy of all weights. */
+static inline int llama_model_open(llama_model *m, const char *path)
+{
+    return llama_model_map(m, path, 0);
 }
 
 /* >>context -------------------------------------------------------------------------------------

@@ -447,6 +447,35 @@ static void tiny_threads_and_batches(void)
     llama_model_close(&m);
 }
 
+/* A mapped model has no copy of its matrices, and computes the same. */
+static void mapped_matrices_stay_in_the_file(void)
+{
+    llama_model m, packed;
+    llama_tokens t = { NULL, 0, 0 };
+    float *a, *b;
+    size_t i, k, shard;
+    REQUIRE(llama_model_map(&m, TINY, 1) == 0 && llama_model_open(&packed, TINY) == 0);
+    for (i = 0; i < m.hp.n_layer; i++)
+        for (k = 0; llama_layer_matrix(&m.layers[i], k); k++) {
+            const llama_linear *l = llama_layer_matrix(&m.layers[i], k);
+            char name[128];
+            snprintf(name, sizeof name, "%.*s", (int)l->tensor->name.n, l->tensor->name.p);
+            REQUIRE(quant_set_find(&m.set, name, &shard) == l->tensor);
+            CHECK(l->m.data == quant_gguf_data(&m.shards[shard], l->tensor));
+            CHECK(llama_layer_matrix(&packed.layers[i], k)->m.layout == 1);
+        }
+    CHECK(m.output.m.layout == 0 && packed.output.m.layout == 1);
+    CHECK(llama_tokenize(&m.vocab, &t, prose, 100, 1, 0) == 0);
+    a = logits_of(&m, t.id, t.n, 32, 2);
+    b = logits_of(&packed, t.id, t.n, 32, 2);
+    CHECK(a && b && memcmp(a, b, t.n * m.vocab.n * sizeof *a) == 0);
+    free(a);
+    free(b);
+    free(t.id);
+    llama_model_close(&m);
+    llama_model_close(&packed);
+}
+
 static void every_architecture_runs(void)
 {
     static const char *archs[] = { "llama", "qwen2", "qwen3", "gemma3", "llama" };
@@ -789,6 +818,7 @@ void suite_llama(void)
     RUN(words_of_pre_tokenizers);
     RUN(tiny_perplexity);
     RUN(tiny_threads_and_batches);
+    RUN(mapped_matrices_stay_in_the_file);
     RUN(every_architecture_runs);
     RUN(positions_are_scaled);
     RUN(windows_are_kept);
