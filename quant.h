@@ -3149,23 +3149,40 @@ QUANT__FN int quant__book_find(const quant__codebook *b, uint32_t code)
     return b->codes[at] == code ? at : -1;
 }
 
-/* Squared distances of 64 entries from a code, in digits; 127 for all that is farther. */
-QUANT__INLINE void quant__book_distances(uint8_t *d, const uint16_t *codes, int bits, int digits,
-                                         uint32_t code)
+/* (digit - of)^2. */
+QUANT__INLINE uint16_t quant__digit_square(uint32_t digit, uint32_t of)
 {
-    uint16_t c[64], sum[64];
-    int i, k;
+    uint16_t diff = (uint16_t)(digit - of);
+    return (uint16_t)(diff * (uint32_t)diff);
+}
+
+/* Squared distances of 64 entries from a code, in digits; of IQ3 127 at most.  Digits of 2 bits are
+ * turned into as many ones, whose differences are counted in parallel: two in a digit count 4. */
+QUANT__INLINE void quant__book_distances(uint8_t *d, const uint16_t *codes, int bits, uint32_t code)
+{
+    uint16_t c[64];
+    uint16_t of = (uint16_t)(code | (code >> 1 & 0x5555)), p0, p1, p2, p3;
+    int i;
     QUANT_MEMCPY(c, codes, sizeof c);
-    QUANT_MEMSET(sum, 0, sizeof sum);
-    for (k = 0; k < digits; k++) {
-        uint16_t mask = (uint16_t)((1 << bits) - 1), digit = (uint16_t)(code >> bits * k & mask);
+    if (bits == 2) {
         for (i = 0; i < 64; i++) {
-            uint16_t diff = (uint16_t)((c[i] & mask) - digit);
-            sum[i] = (uint16_t)(sum[i] + (uint16_t)(diff * (uint32_t)diff));
-            c[i] = (uint16_t)(c[i] >> bits);
+            uint16_t x = (uint16_t)((c[i] | (c[i] >> 1 & 0x5555)) ^ of), lo, hi;
+            x = (uint16_t)(x - (x >> 1 & 0x5555));
+            lo = x & 0x3333;
+            hi = x >> 2 & 0x3333;
+            x = (uint16_t)(lo + hi + (lo & 0x2222) + (hi & 0x2222));
+            x = (uint16_t)((x & 0x0f0f) + (x >> 4 & 0x0f0f));
+            d[i] = (uint8_t)(x + (x >> 8));
         }
+        return;
     }
-    for (i = 0; i < 64; i++) d[i] = (uint8_t)(sum[i] < 127 ? sum[i] : 127);
+    p0 = code & 7, p1 = code >> 3 & 7, p2 = code >> 6 & 7, p3 = (uint16_t)(code >> 9);
+    for (i = 0; i < 64; i++) {
+        uint16_t sum = (uint16_t)(quant__digit_square(c[i] & 7, p0)
+                     + quant__digit_square(c[i] >> 3 & 7, p1)
+                     + quant__digit_square(c[i] >> 6 & 7, p2) + quant__digit_square(c[i] >> 9, p3));
+        d[i] = (uint8_t)(sum < 127 ? sum : 127);
+    }
 }
 
 /* The neighbours of a code that is not in the book: indices, nearest first, then ascending.
@@ -3173,26 +3190,21 @@ QUANT__INLINE void quant__book_distances(uint8_t *d, const uint16_t *codes, int 
 QUANT__APART int quant__book_near(const quant__codebook *b, uint32_t code, uint16_t *list)
 {
     const uint64_t ones = 0x0101010101010101u;
-    uint8_t d[2048], low[64], last = 0;
-    int i, j, s, n = 0;
+    uint8_t d[2048];
+    uint32_t distance;
+    int i, s, n = 0, before;
     for (i = 0; i < b->n; i += 64) {
-        if (b->bits == 3) quant__book_distances(d + i, b->codes + i, 3, 4, code);
-        else quant__book_distances(d + i, b->codes + i, 2, 8, code);
+        if (b->bits == 3) quant__book_distances(d + i, b->codes + i, 3, code);
+        else quant__book_distances(d + i, b->codes + i, 2, code);
     }
-    for (s = 0; s < b->shells; s++) {
-        QUANT_MEMSET(low, 127, sizeof low);
-        for (i = 0; i < b->n; i += 64)
-            for (j = 0; j < 64; j++) {
-                uint8_t v = d[i + j] > last ? d[i + j] : 127;
-                low[j] = v < low[j] ? v : low[j];
+    for (distance = 1, s = 0; s < b->shells; distance++, s += n > before) {
+        for (before = n, i = 0; i < b->n; i += 8) {     /* eight bytes below 128 at once         */
+            uint64_t w = quant__le64(d + i) ^ ones * distance;
+            uint64_t hits = ~(w + ones * 127) & ones << 7, low;
+            for (; hits; hits ^= low) {                 /* its first bit to the byte's index     */
+                low = hits & (0 - hits);
+                list[n++] = (uint16_t)(i + (int)((low >> 7) * 0x0001020304050607u >> 56));
             }
-        for (last = 127, j = 0; j < 64; j++) last = low[j] < last ? low[j] : last;
-        for (i = 0; i < b->n; i += 8) {         /* eight bytes at once: is one of them `last`?   */
-            uint64_t w;
-            QUANT_MEMCPY(&w, d + i, 8);
-            w ^= ones * last;
-            if (!((w - ones) & ~w & ones << 7)) continue;
-            for (j = i; j < i + 8; j++) if (d[j] == last) list[n++] = (uint16_t)j;
         }
     }
     return n;
