@@ -252,7 +252,7 @@ option() {
             ! nm $out/a.o | grep -E '$2'"
     done
 }
-option -DQUANT_NO_IQ 'grid_iq|decode_iq[123]'
+option -DQUANT_NO_IQ 'grid_iq|(de|en)code_iq[123]|quant__book'
 option -DQUANT_NO_ENCODE 'quant__encode|quant__search|quant_from_f32'
 option -DQUANT_NO_GGUF 'gguf|imatrix|quant_set|quant_mix|mmap|malloc'
 option -DQUANT_NO_CALIBRATION 'hessian|cholesky|quant__la_'
