@@ -21,7 +21,8 @@ help:
 	@echo 'make matrix    compilers, standards, options, cross builds, flash sizes'
 	@echo 'make sanitize  the tests under address, undefined, memory and thread sanitizers'
 	@echo 'make fuzz      fuzz targets, SECONDS_EACH=60'
-	@echo 'make cuda      quant_cuda.cu, its tests and benchmark, where nvcc is installed'
+	@echo 'make cuda      quant_cuda.cu, its tests and benchmark, where nvcc is installed; without'
+	@echo '               a GPU the kernels are run by an emulation, also in search of races'
 	@echo 'make map       check the map at the top of quant.h'
 
 $(B):
@@ -67,16 +68,32 @@ map: | $(B)
 	@diff $(B)/map.want $(B)/map.have && echo "map: `wc -l < $(B)/map.have` sections"
 
 # sm_80, sm_90a and PTX for what comes after.  Tests and benchmark take the kernels from the object
-# file, where they are compiled once; the example links the library as a user would.
+# file, where they are compiled once; the example links the library as a user would.  cuda_emulated
+# runs the kernels on the host, cuda_races again under the thread sanitizer: tests/cuda_emulate.h.
 NVCC ?= nvcc
 NVCCFLAGS ?= -O3 -std=c++17 -Xcompiler -Wall,-Wextra
 ARCHS = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
     -gencode arch=compute_80,code=compute_80
+CUDA_INCLUDE ?= $(dir $(realpath $(shell command -v $(NVCC))))../include
+EMULATE = -std=c++17 -g -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi -fno-strict-aliasing \
+    -isystem $(CUDA_INCLUDE) -DQUANT_CUDA_EMULATE='"tests/cuda_emulate.h"' -I. -x c++
 cuda: | $(B)
 	@if command -v $(NVCC) >/dev/null 2>&1; then \
 	    $(MAKE) --no-print-directory $(B)/quant_cuda.o $(B)/cuda_test $(B)/cuda_bench \
-	        $(B)/cuda_matmul && $(B)/cuda_test; \
-	else echo 'SKIPPED: no $(NVCC), quant_cuda.cu was not compiled'; fi
+	        $(B)/cuda_matmul cuda-emulated cuda-races && $(B)/cuda_test; \
+	else echo 'SKIPPED: no $(NVCC), quant_cuda.cu was neither compiled nor emulated'; fi
+
+cuda-emulated: $(B)/cuda_emulated
+	$(B)/cuda_emulated small
+cuda-races: $(B)/cuda_races
+	$(B)/cuda_races races
+
+$(B)/cuda_emulated: tests/cuda_test.cu tests/cuda_emulate.h quant_cuda.cu quant.h $(B)/quant.o
+	$(CXX) -O2 $(EMULATE) tests/cuda_test.cu -x none $(B)/quant.o -lm -lpthread -o $@
+
+$(B)/cuda_races: tests/cuda_test.cu tests/cuda_emulate.h quant_cuda.cu quant.h $(B)/quant.o
+	$(CXX) -O1 -fsanitize=thread $(EMULATE) tests/cuda_test.cu -x none $(B)/quant.o -lm -lpthread \
+	    -o $@
 
 $(B)/quant_cuda.o: quant_cuda.cu quant.h | $(B)
 	$(NVCC) $(NVCCFLAGS) $(ARCHS) -c $< -o $@
@@ -127,5 +144,5 @@ $(FUZZ:%=fuzz-%): fuzz-%: | $(B)
 clean:
 	rm -rf $(B)
 
-.PHONY: all help test demo bench cuda matrix map sanitize fuzz clean $(SANITIZERS) \
-    $(FUZZ:%=fuzz-%)
+.PHONY: all help test demo bench cuda cuda-emulated cuda-races matrix map sanitize fuzz clean \
+    $(SANITIZERS) $(FUZZ:%=fuzz-%)

@@ -54,13 +54,13 @@
 #include <cuda_runtime.h>
 #include <string.h>
 
+#ifdef QUANT_CUDA_EMULATE
+#include QUANT_CUDA_EMULATE     /* a text: the machine, for the host                          */
+#define Q_WIDE
+#endif
+
 /* ---- sizes of the packed form ----------------------------------------------------------------*/
 #define Q_BOTH static __host__ __device__       /* tests run these on the host               */
-#ifdef __CUDA_ARCH__
-#define Q_UNROLL _Pragma("unroll")
-#else
-#define Q_UNROLL
-#endif
 
 enum {
     Q_TILE_BYTES = 512,
@@ -104,24 +104,11 @@ Q_BOTH uint32_t half_of(float f)
     return ((__half_raw)__float2half_rn(f)).x;
 }
 
-/* ---- device code -----------------------------------------------------------------------------*/
-/* All that a kernel needs, passed by value. */
-struct quant__job {
-    const uint8_t *tiles, *recs;    /* the packed form                                           */
-    const float *gains;
-    const void *x, *bias;           /* bias: [row], the type of y; NULL: none                    */
-    void *y;
-    float *part;                    /* [block][split][token][row] of the workspace               */
-    unsigned *count;                /* [block]                                                   */
-    size_t ldx, ldy;
-    uint32_t rows, tokens, kt;      /* kt: tiles of 32 columns                                   */
-    uint32_t row_tiles, n_recs;
-    uint32_t tiles_per_group;       /* 1, 2, 4; 4 for a whole column, too                        */
-    uint32_t recs_per_unit;         /* 4 / tiles_per_group; 0: the one record of a whole column  */
-    uint32_t wr, wk, splits, cluster;
-    float factor;
-};
-
+/* ---- the machine -----------------------------------------------------------------------------*/
+/* A function for each instruction that C++ has no words for; nothing else knows them.  A host
+ * without a GPU can bring functions that do the same, as tests/cuda_emulate.h does. */
+#ifndef QUANT_CUDA_EMULATE
+#define Q_DYNAMIC_SHARED extern __shared__ __align__(128) uint8_t smem[]
 static __device__ __forceinline__ uint32_t smem_address(const void *p)
 {
     return (uint32_t)__cvta_generic_to_shared(p);
@@ -220,6 +207,12 @@ static __device__ __forceinline__ float2 cluster_load(const float *p, uint32_t r
     return v;
 }
 
+/* Barrier `id` for so many threads of the block */
+static __device__ __forceinline__ void barrier_sync(uint32_t id, uint32_t threads)
+{
+    asm volatile("bar.sync %0, %1;" :: "r"(id), "r"(threads) : "memory");
+}
+
 /* c += A B, 16 rows x 8 tokens x 16 columns, fp32 sums */
 template <int BF>
 static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
@@ -239,6 +232,11 @@ static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4]
 #endif
 }
 
+/* Bytes number s & 7 for each nibble s of `sel` out of b:a */
+static __device__ __forceinline__ uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t sel)
+{
+    return __byte_perm(a, b, sel);
+}
 /* Two nibbles with an exponent, one lop3: (w & mask) | magic */
 template <uint32_t MASK>
 static __device__ __forceinline__ uint32_t nibbles(uint32_t w, uint32_t magic)
@@ -275,6 +273,178 @@ static __device__ __forceinline__ uint32_t bf162_sub(uint32_t a, uint32_t b)
 #endif
     return r;
 }
+template <int BF> static __device__ __forceinline__ uint32_t pack_pair(float lo, float hi)
+{
+    uint32_t r;
+    if (BF) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define Q_WIDE
+/* Barrier 1 for the first N threads of the block */
+template <int N> static __device__ __forceinline__ void barrier_sync_first()
+{
+    asm volatile("bar.sync 1, %0;" :: "n"(N) : "memory");
+}
+/* barrier_init() is seen by the copy engine */
+static __device__ __forceinline__ void barrier_fence()
+{
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+/* Registers of a lane of this warpgroup, from now on */
+template <int N> static __device__ __forceinline__ void fewer_registers()
+{
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" :: "n"(N));
+}
+template <int N> static __device__ __forceinline__ void more_registers()
+{
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" :: "n"(N));
+}
+/* The address that shared address a has in block `rank` of the cluster; four floats from there */
+static __device__ __forceinline__ uint32_t cluster_address(uint32_t a, uint32_t rank)
+{
+    uint32_t r;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(rank));
+    return r;
+}
+static __device__ __forceinline__ float4 cluster_load4(uint32_t a)
+{
+    float4 v;
+    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(a) : "memory");
+    return v;
+}
+/* The opposite of load_matrices(), transposed */
+static __device__ __forceinline__ void store_matrices(uint32_t a, const uint32_t (&v)[4])
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
+                 :: "r"(a), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+}
+static __device__ __forceinline__ void barrier_init(uint32_t bar, uint32_t count)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(bar), "r"(count) : "memory");
+}
+static __device__ __forceinline__ void barrier_expect(uint32_t bar, uint32_t bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(bar), "r"(bytes)
+                 : "memory");
+}
+static __device__ __forceinline__ void barrier_arrive(uint32_t bar)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(bar) : "memory");
+}
+static __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parity)
+{
+    asm volatile("{\n\t.reg .pred p;\n"
+                 "again:\n\t"
+                 "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n\t"
+                 "@!p bra again;\n\t}" :: "r"(bar), "r"(parity) : "memory");
+}
+/* Brings `bytes`, a multiple of 16, into the second-level cache. */
+static __device__ __forceinline__ void bulk_prefetch(const void *src, uint32_t bytes)
+{
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(src), "r"(bytes) : "memory");
+}
+/* Copies a box of a tensor, from (col, row) on; its bytes count at the barrier.  What lies outside
+ * the tensor becomes 0. */
+static __device__ __forceinline__ void tensor_copy(uint32_t dst, const CUtensorMap *map,
+                                                   uint32_t col, uint32_t row, uint32_t bar)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3}], [%4];"
+                 :: "r"(dst), "l"(map), "r"(col), "r"(row), "r"(bar) : "memory");
+}
+
+static __device__ __forceinline__ void wgmma_fence()
+{
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+static __device__ __forceinline__ void wgmma_commit()
+{
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int N> static __device__ __forceinline__ void wgmma_wait()
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(N) : "memory");
+}
+
+/* d is what the wgmma before wgmma_wait<0>() left, not what the compiler knew of it */
+static __device__ __forceinline__ void wgmma_result(float &d)
+{
+    asm volatile("" : "+f"(d) :: "memory");
+}
+
+/* Operand lists of the instruction, eight accumulators at a time */
+#define W_R(a, b, c, d, e, f, g, h) "%" #a ",%" #b ",%" #c ",%" #d ",%" #e ",%" #f ",%" #g ",%" #h
+#define W_R0 W_R(0, 1, 2, 3, 4, 5, 6, 7)
+#define W_R1 W_R0 "," W_R(8, 9, 10, 11, 12, 13, 14, 15)
+#define W_R2 W_R1 "," W_R(16, 17, 18, 19, 20, 21, 22, 23)
+#define W_R3 W_R2 "," W_R(24, 25, 26, 27, 28, 29, 30, 31)
+#define W_R4 W_R3 "," W_R(32, 33, 34, 35, 36, 37, 38, 39)
+#define W_R5 W_R4 "," W_R(40, 41, 42, 43, 44, 45, 46, 47)
+#define W_R6 W_R5 "," W_R(48, 49, 50, 51, 52, 53, 54, 55)
+#define W_R7 W_R6 "," W_R(56, 57, 58, 59, 60, 61, 62, 63)
+#define W_R11 W_R7 "," W_R(64, 65, 66, 67, 68, 69, 70, 71) "," \
+    W_R(72, 73, 74, 75, 76, 77, 78, 79) "," W_R(80, 81, 82, 83, 84, 85, 86, 87) "," \
+    W_R(88, 89, 90, 91, 92, 93, 94, 95)
+#define W_R15 W_R11 "," W_R(96, 97, 98, 99, 100, 101, 102, 103) "," \
+    W_R(104, 105, 106, 107, 108, 109, 110, 111) "," \
+    W_R(112, 113, 114, 115, 116, 117, 118, 119) "," \
+    W_R(120, 121, 122, 123, 124, 125, 126, 127)
+#define W_D(i) "+f"(d[8 * i]), "+f"(d[8 * i + 1]), "+f"(d[8 * i + 2]), "+f"(d[8 * i + 3]), \
+    "+f"(d[8 * i + 4]), "+f"(d[8 * i + 5]), "+f"(d[8 * i + 6]), "+f"(d[8 * i + 7])
+#define W_D1 W_D(0), W_D(1)
+#define W_D3 W_D1, W_D(2), W_D(3)
+#define W_D5 W_D3, W_D(4), W_D(5)
+#define W_D7 W_D5, W_D(6), W_D(7)
+#define W_D11 W_D7, W_D(8), W_D(9), W_D(10), W_D(11)
+#define W_D15 W_D11, W_D(12), W_D(13), W_D(14), W_D(15)
+#define W_ASM(N, TYPE, REGS, IN, ...) \
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t" \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" REGS "}, " \
+                 IN ", p, 1, 1, 0;\n\t}" : __VA_ARGS__ \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(desc))
+#define W_CASE(N, REGS, IN, ...) \
+    if constexpr (T == N && BF) W_ASM(N, "bf16", REGS, IN, __VA_ARGS__); \
+    if constexpr (T == N && !BF) W_ASM(N, "f16", REGS, IN, __VA_ARGS__)
+
+/* d += A B: 64 rows x T tokens x 16 columns; lane l of warp w has rows 16 w + l / 4 (+ 8) and of
+ * every eight tokens 2 (l % 4) and the next one: d[4 n + 2 (row half) + (token & 1)]. */
+template <int BF, int T>
+static __device__ __forceinline__ void wgmma(float (&d)[T / 2], const uint32_t (&a)[4],
+                                             uint64_t desc)
+{
+    W_CASE(16, W_R0, "{%8,%9,%10,%11}, %12", W_D(0));
+    W_CASE(32, W_R1, "{%16,%17,%18,%19}, %20", W_D1);
+    W_CASE(48, W_R2, "{%24,%25,%26,%27}, %28", W_D1, W_D(2));
+    W_CASE(64, W_R3, "{%32,%33,%34,%35}, %36", W_D3);
+    W_CASE(96, W_R5, "{%48,%49,%50,%51}, %52", W_D5);
+    W_CASE(128, W_R7, "{%64,%65,%66,%67}, %68", W_D7);
+    W_CASE(192, W_R11, "{%96,%97,%98,%99}, %100", W_D11);
+    W_CASE(256, W_R15, "{%128,%129,%130,%131}, %132", W_D15);
+}
+#endif /* __CUDA_ARCH_FEAT_SM90_ALL */
+#endif /* QUANT_CUDA_EMULATE */
+
+/* ---- device code -----------------------------------------------------------------------------*/
+/* All that a kernel needs, passed by value. */
+struct quant__job {
+    const uint8_t *tiles, *recs;    /* the packed form                                           */
+    const float *gains;
+    const void *x, *bias;           /* bias: [row], the type of y; NULL: none                    */
+    void *y;
+    float *part;                    /* [block][split][token][row] of the workspace               */
+    unsigned *count;                /* [block]                                                   */
+    size_t ldx, ldy;
+    uint32_t rows, tokens, kt;      /* kt: tiles of 32 columns                                   */
+    uint32_t row_tiles, n_recs;
+    uint32_t tiles_per_group;       /* 1, 2, 4; 4 for a whole column, too                        */
+    uint32_t recs_per_unit;         /* 4 / tiles_per_group; 0: the one record of a whole column  */
+    uint32_t wr, wk, splits, cluster;
+    float factor;
+};
 
 template <int BF> Q_BOTH __forceinline__ float load_act(const void *x, size_t i)
 {
@@ -536,7 +706,7 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
 {
     typedef policy<BF, NT, ZM> P;
     constexpr int ST = Q_STAGES;
-    extern __shared__ __align__(128) uint8_t smem[];
+    Q_DYNAMIC_SHARED;
     __shared__ __align__(16) float gains[Q_MAX_WARPS * 32];     /* of the rows of the block      */
     const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const uint32_t wr = warp % j.wr, wk = warp / j.wr;
@@ -626,7 +796,7 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
     for (uint32_t i = 0; i < n; i++) {
         copy_wait<ST - 2>();
         if (j.wr == 1) __syncwarp();
-        else asm volatile("bar.sync %0, %1;" :: "r"(wk + 1), "r"(j.wr * 32) : "memory");
+        else barrier_sync(wk + 1, j.wr * 32);
         /* all warps of the slice are past unit i - 1, whose stage is the next to be filled */
         if (i + ST - 1 < n) {
             copy_weights(fill);
@@ -746,105 +916,7 @@ static __host__ __device__ constexpr int wide_threads(int t, int mt)
     return W_CONSUMERS * 32 + (wide_blocks(t, mt) == 1 ? 128 : 32);
 }
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-static __device__ __forceinline__ void barrier_init(uint32_t bar, uint32_t count)
-{
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(bar), "r"(count) : "memory");
-}
-static __device__ __forceinline__ void barrier_expect(uint32_t bar, uint32_t bytes)
-{
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(bar), "r"(bytes)
-                 : "memory");
-}
-static __device__ __forceinline__ void barrier_arrive(uint32_t bar)
-{
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(bar) : "memory");
-}
-static __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parity)
-{
-    asm volatile("{\n\t.reg .pred p;\n"
-                 "again:\n\t"
-                 "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n\t"
-                 "@!p bra again;\n\t}" :: "r"(bar), "r"(parity) : "memory");
-}
-/* Brings `bytes`, a multiple of 16, into the second-level cache. */
-static __device__ __forceinline__ void bulk_prefetch(const void *src, uint32_t bytes)
-{
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(src), "r"(bytes) : "memory");
-}
-/* Copies a box of a tensor, from (col, row) on; its bytes count at the barrier.  What lies outside
- * the tensor becomes 0. */
-static __device__ __forceinline__ void tensor_copy(uint32_t dst, const CUtensorMap *map,
-                                                   uint32_t col, uint32_t row, uint32_t bar)
-{
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
-                 "[%0], [%1, {%2, %3}], [%4];"
-                 :: "r"(dst), "l"(map), "r"(col), "r"(row), "r"(bar) : "memory");
-}
-
-static __device__ __forceinline__ void wgmma_fence()
-{
-    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-static __device__ __forceinline__ void wgmma_commit()
-{
-    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
-template <int N> static __device__ __forceinline__ void wgmma_wait()
-{
-    asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(N) : "memory");
-}
-
-/* Operand lists of the instruction, eight accumulators at a time */
-#define W_R(a, b, c, d, e, f, g, h) "%" #a ",%" #b ",%" #c ",%" #d ",%" #e ",%" #f ",%" #g ",%" #h
-#define W_R0 W_R(0, 1, 2, 3, 4, 5, 6, 7)
-#define W_R1 W_R0 "," W_R(8, 9, 10, 11, 12, 13, 14, 15)
-#define W_R2 W_R1 "," W_R(16, 17, 18, 19, 20, 21, 22, 23)
-#define W_R3 W_R2 "," W_R(24, 25, 26, 27, 28, 29, 30, 31)
-#define W_R4 W_R3 "," W_R(32, 33, 34, 35, 36, 37, 38, 39)
-#define W_R5 W_R4 "," W_R(40, 41, 42, 43, 44, 45, 46, 47)
-#define W_R6 W_R5 "," W_R(48, 49, 50, 51, 52, 53, 54, 55)
-#define W_R7 W_R6 "," W_R(56, 57, 58, 59, 60, 61, 62, 63)
-#define W_R11 W_R7 "," W_R(64, 65, 66, 67, 68, 69, 70, 71) "," \
-    W_R(72, 73, 74, 75, 76, 77, 78, 79) "," W_R(80, 81, 82, 83, 84, 85, 86, 87) "," \
-    W_R(88, 89, 90, 91, 92, 93, 94, 95)
-#define W_R15 W_R11 "," W_R(96, 97, 98, 99, 100, 101, 102, 103) "," \
-    W_R(104, 105, 106, 107, 108, 109, 110, 111) "," \
-    W_R(112, 113, 114, 115, 116, 117, 118, 119) "," \
-    W_R(120, 121, 122, 123, 124, 125, 126, 127)
-#define W_D(i) "+f"(d[8 * i]), "+f"(d[8 * i + 1]), "+f"(d[8 * i + 2]), "+f"(d[8 * i + 3]), \
-    "+f"(d[8 * i + 4]), "+f"(d[8 * i + 5]), "+f"(d[8 * i + 6]), "+f"(d[8 * i + 7])
-#define W_D1 W_D(0), W_D(1)
-#define W_D3 W_D1, W_D(2), W_D(3)
-#define W_D5 W_D3, W_D(4), W_D(5)
-#define W_D7 W_D5, W_D(6), W_D(7)
-#define W_D11 W_D7, W_D(8), W_D(9), W_D(10), W_D(11)
-#define W_D15 W_D11, W_D(12), W_D(13), W_D(14), W_D(15)
-#define W_ASM(N, TYPE, REGS, IN, ...) \
-    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t" \
-                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" REGS "}, " \
-                 IN ", p, 1, 1, 0;\n\t}" : __VA_ARGS__ \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(desc))
-#define W_CASE(N, REGS, IN, ...) \
-    if constexpr (T == N && BF) W_ASM(N, "bf16", REGS, IN, __VA_ARGS__); \
-    if constexpr (T == N && !BF) W_ASM(N, "f16", REGS, IN, __VA_ARGS__)
-
-/* d += A B: 64 rows x T tokens x 16 columns; lane l of warp w has rows 16 w + l / 4 (+ 8) and of
- * every eight tokens 2 (l % 4) and the next one: d[4 n + 2 (row half) + (token & 1)]. */
-template <int BF, int T>
-static __device__ __forceinline__ void wgmma(float (&d)[T / 2], const uint32_t (&a)[4],
-                                             uint64_t desc)
-{
-    W_CASE(16, W_R0, "{%8,%9,%10,%11}, %12", W_D(0));
-    W_CASE(32, W_R1, "{%16,%17,%18,%19}, %20", W_D1);
-    W_CASE(48, W_R2, "{%24,%25,%26,%27}, %28", W_D1, W_D(2));
-    W_CASE(64, W_R3, "{%32,%33,%34,%35}, %36", W_D3);
-    W_CASE(96, W_R5, "{%48,%49,%50,%51}, %52", W_D5);
-    W_CASE(128, W_R7, "{%64,%65,%66,%67}, %68", W_D7);
-    W_CASE(192, W_R11, "{%96,%97,%98,%99}, %100", W_D11);
-    W_CASE(256, W_R15, "{%128,%129,%130,%131}, %132", W_D15);
-}
-
+#ifdef Q_WIDE
 /* Scale, zero point and offset of a lane's 2 MT rows, each twice in a register as half floats, for
  * weights W_SCALE times too small: a nibble q where it stands in its word is the half float q 2^-24
  * (rows g) or q 2^-20 (rows g + 8), a denormal, which costs nothing on these devices.  So
@@ -881,10 +953,10 @@ static __device__ __forceinline__ void wide_load_scales(wide_scales<MT, SUB> &r,
 #pragma unroll
     for (int i = 0; i < 2 * MT; i++) {
         const uint32_t zi = z >> 8 * i & 0xff;
-        r.s[i] = __byte_perm(s[i >> 1], 0, i & 1 ? 0x3232 : 0x1010);
+        r.s[i] = pick_bytes(s[i >> 1], 0, i & 1 ? 0x3232 : 0x1010);
         r.s[i] = half2_mul(r.s[i], i & 1 ? 0x44004400u /* 4 */ : 0x54005400u /* 64 */);
         if (SUB) r.z[i] = (i & 1 ? zi * 16 : zi) * 0x10001u;
-        else r.o[i] = __byte_perm(o[i >> 1], 0, i & 1 ? 0x3232 : 0x1010);
+        else r.o[i] = pick_bytes(o[i >> 1], 0, i & 1 ? 0x3232 : 0x1010);
     }
 }
 
@@ -1082,16 +1154,8 @@ static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, float
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
-        for (int i = 0; i < T / 2; i++) asm volatile("" : "+f"(acc[m][i]) :: "memory");
+        for (int i = 0; i < T / 2; i++) wgmma_result(acc[m][i]);
     if (u0 < u1 && lane == 0) barrier_arrive(empty + before);
-}
-
-template <int BF> static __device__ __forceinline__ uint32_t pack_pair(float lo, float hi)
-{
-    uint32_t r;
-    if (BF) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
-    else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
-    return r;
 }
 
 /* Writes a whole tile, a warp its own rows, transposed through `stage` (bytes of this warp alone):
@@ -1126,8 +1190,7 @@ static __device__ __forceinline__ void wide_store(const quant__job &j, float (&a
                                  fmaf(acc[m][e + 1], f[m][i & 1], b[m][i & 1]));
         }
         __syncwarp();
-        asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
-                     :: "r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+        store_matrices(to, v);
         __syncwarp();
         const uint4 o = load_shared16(from);
         const size_t t = token0 + n * 8 + token;
@@ -1147,7 +1210,7 @@ static __device__ __forceinline__ void wide_reduce(const quant__job &j, float (&
     const uint32_t mt = min((uint32_t)T, j.tokens - token0);
     const uint32_t row = (MT == 2 ? warp * 32 : (warp & 3) * 32 + (warp >> 2) * 16) + (lane >> 2);
     /* nobody reads the ring any more */
-    asm volatile("bar.sync 1, %0;" :: "n"(W_CONSUMERS * 32) : "memory");
+    barrier_sync_first<W_CONSUMERS * 32>();
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
@@ -1163,13 +1226,9 @@ static __device__ __forceinline__ void wide_reduce(const quant__job &j, float (&
         float v[8] = {0, 0, 0, 0, 0, 0, 0, 0};
         const uint32_t at = smem_address(part + token * PITCH + r);
         for (uint32_t s = 0; s < j.splits; s++) {
-            uint32_t a;
-            float f[8];
-            asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(a) : "r"(at), "r"(s));
-            asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-                         : "=f"(f[0]), "=f"(f[1]), "=f"(f[2]), "=f"(f[3]) : "r"(a) : "memory");
-            asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-                         : "=f"(f[4]), "=f"(f[5]), "=f"(f[6]), "=f"(f[7]) : "r"(a + 16) : "memory");
+            const uint32_t a = cluster_address(at, s);
+            const float4 lo = cluster_load4(a), hi = cluster_load4(a + 16);
+            const float f[8] = {lo.x, lo.y, lo.z, lo.w, hi.x, hi.y, hi.z, hi.w};
 #pragma unroll
             for (int k = 0; k < 8; k++) v[k] += f[k];
         }
@@ -1208,14 +1267,14 @@ static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, floa
             __stcg(p + (m * (T / 8) + i) * THREADS,
                    make_float4(acc[m][4 * i], acc[m][4 * i + 1], acc[m][4 * i + 2],
                                acc[m][4 * i + 3]));
-    asm volatile("bar.sync 1, %0;" :: "n"(THREADS) : "memory");
+    barrier_sync_first<THREADS>();
     if (tid == 0) {                     /* the barrier before it makes its fence one for all     */
         __threadfence();
         *last = atomicAdd(w.j.count + tile, 1) == b1 - b0;
         if (*last) w.j.count[tile] = 0;
         __threadfence();
     }
-    asm volatile("bar.sync 1, %0;" :: "n"(THREADS) : "memory");
+    barrier_sync_first<THREADS>();
     if (!*(volatile uint32_t *)last) return false;
     for (uint32_t b = b0; b <= b1; b++) {
         p = place(b);
@@ -1234,7 +1293,7 @@ static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, floa
     }
     return true;
 }
-#endif /* __CUDA_ARCH_FEAT_SM90_ALL */
+#endif /* Q_WIDE */
 
 /* Grid: tiles * splits blocks (splits > 1, clusters), or any number of blocks that share the tiles.
  * Built for other targets it is empty; see find_wide_driver(). */
@@ -1242,8 +1301,8 @@ template <int BF, int T, int MT, int BIG, int SUB>
 __global__ void __launch_bounds__(wide_threads(T, MT), wide_blocks(T, MT))
 quant__wide_kernel(const __grid_constant__ quant__wide_job w)
 {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    extern __shared__ __align__(128) uint8_t smem[];
+#ifdef Q_WIDE
+    Q_DYNAMIC_SHARED;
     __shared__ __align__(16) uint8_t transposed[W_CONSUMERS][768];
     __shared__ uint64_t bars[2 * W_MAX_STAGES];
     __shared__ uint32_t last;
@@ -1256,18 +1315,18 @@ quant__wide_kernel(const __grid_constant__ quant__wide_job w)
             barrier_init(full + i * 8, 1);
             barrier_init(empty + i * 8, W_CONSUMERS);
         }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        barrier_fence();
     }
     __syncthreads();
     let_next_start();
     if (warp >= W_CONSUMERS) {
-        if (wide_blocks(T, MT) == 1) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+        if (wide_blocks(T, MT) == 1) fewer_registers<40>();
         if (threadIdx.x == W_CONSUMERS * 32)
             wide_copy<T, MT>(w, ring, full, empty);
     } else {
         float acc[MT][T / 2];
         wide_cursor c = {0, 0};
-        if (wide_blocks(T, MT) == 1) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+        if (wide_blocks(T, MT) == 1) more_registers<232>();
         wide_walk walk = wide_start(w);
         wide_part p;
         while (wide_step(w, walk, p)) {
@@ -1304,10 +1363,7 @@ quant__gather_kernel(uint16_t *to, const uint16_t *x, size_t ldx, const uint32_t
 /* A block of C_WARPS warps has one row tile and all columns, each warp a slice of them: 4 tiles in
  * turn.  Two kernels: mma.m16n8k16 with bare codes, small integers that are exact in both kinds of
  * 16-bit floats, sums of 16 or 32 columns being multiplied by their scale in fp32; and fp32
- * arithmetic for any device.  Then the slices are added, in their order.
- *   Everything but the entry points is also compiled for the host, where tests run it: a function
- * of the thread, or for L lanes at once where lanes meet in an mma: L is 1 on the device, 32 on the
- * host; shared memory is an argument, the two halves around the barrier are functions. */
+ * arithmetic for any device.  Then the slices are added, in their order. */
 enum {
     C_OCTETS = 4,                   /* of tokens in a block, for more than 8 tokens              */
     C_PLAIN_TOKENS = 4,             /* the same of the kernel without tensor cores               */
@@ -1316,52 +1372,29 @@ enum {
     C_PLAIN_PITCH = 40              /* the same, of a quarter of a token's sums                  */
 };
 
-/* Bytes number s & 7 for each nibble s of `sel` out of b:a */
-Q_BOTH __forceinline__ uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t sel)
-{
-#ifdef __CUDA_ARCH__
-    return __byte_perm(a, b, sel);
-#else
-    const uint64_t all = (uint64_t)b << 32 | a;
-    uint32_t r = 0;
-    for (int i = 0; i < 4; i++) r |= (uint32_t)(all >> 8 * (sel >> 4 * i & 7) & 255) << 8 * i;
-    return r;
-#endif
-}
-Q_BOTH __forceinline__ float float_bits(uint32_t u)
+static __device__ __forceinline__ float float_bits(uint32_t u)
 {
     float f;
     memcpy(&f, &u, 4);
     return f;
 }
-/* A T that is where a T may be */
-template <class T> Q_BOTH __forceinline__ T load_as(const void *p)
-{
-#ifdef __CUDA_ARCH__
-    return *(const T *)p;
-#else
-    T v;
-    memcpy(&v, p, sizeof v);
-    return v;
-#endif
-}
-
 /* A lane's words of one tile */
 template <int BITS>
-Q_BOTH __forceinline__ void code_load(uint32_t (&q)[BITS], const uint8_t *tile, uint32_t lane)
+static __device__ __forceinline__ void code_load(uint32_t (&q)[BITS], const uint8_t *tile,
+                                                 uint32_t lane)
 {
-    const uint4 a = load_as<uint4>(tile + lane * 16);
+    const uint4 a = *(const uint4 *)(tile + lane * 16);
     q[0] = a.x;
     q[1] = a.y;
     q[2] = a.z;
     q[3] = a.w;
     if constexpr (BITS == 6) {
-        const uint2 b = load_as<uint2>(tile + 512 + lane * 8);
+        const uint2 b = *(const uint2 *)(tile + 512 + lane * 8);
         q[4] = b.x;
         q[5] = b.y;
     }
     if constexpr (BITS == 8) {
-        const uint4 b = load_as<uint4>(tile + 512 + lane * 16);
+        const uint4 b = *(const uint4 *)(tile + 512 + lane * 16);
         q[4] = b.x;
         q[5] = b.y;
         q[6] = b.z;
@@ -1372,7 +1405,8 @@ Q_BOTH __forceinline__ void code_load(uint32_t (&q)[BITS], const uint8_t *tile, 
 /* What four codes stand for, each plus 128 in a byte: columns 16 s + 8 h + 2 t and the next one of
  * row 16 m + g, then of row 16 m + g + 8 */
 template <int BITS>
-Q_BOTH __forceinline__ uint32_t code_quad(const uint32_t (&q)[BITS], int m, int s, int h)
+static __device__ __forceinline__ uint32_t code_quad(const uint32_t (&q)[BITS], int m, int s,
+                                                     int h)
 {
     if constexpr (BITS == 8) return q[4 * m + 2 * s + h];
     else if constexpr (BITS == 6) {
@@ -1393,12 +1427,12 @@ Q_BOTH __forceinline__ uint32_t code_quad(const uint32_t (&q)[BITS], int m, int 
 }
 
 /* Byte i less 128: the byte is made the end of 2^23 + byte */
-Q_BOTH __forceinline__ float code_float(uint32_t quad, int i)
+static __device__ __forceinline__ float code_float(uint32_t quad, int i)
 {
     return float_bits(pick_bytes(quad, 0x4b000000u, 0x7440u + (uint32_t)i)) - 8388736.0f;
 }
 /* Bytes i and i + 1 less 128 as a pair of half floats (1024 + byte, less 1152) or bfloat16 */
-template <int BF> Q_BOTH __forceinline__ uint32_t code_pair(uint32_t quad, int i)
+template <int BF> static __device__ __forceinline__ uint32_t code_pair(uint32_t quad, int i)
 {
     uint32_t r;
     if (BF) {
@@ -1409,27 +1443,22 @@ template <int BF> Q_BOTH __forceinline__ uint32_t code_pair(uint32_t quad, int i
         return r;
     }
     r = pick_bytes(quad, 0x64646464u, i ? 0x4342u : 0x4140u);
-#ifdef __CUDA_ARCH__
     return half2_sub(r, 0x64806480u);
-#else
-    const uint32_t a = half_of(half_value(r & 0xffff) - 1152);
-    return a | half_of(half_value(r >> 16) - 1152) << 16;
-#endif
 }
 
 /* Scales of rows g, g + 8, g + 16, g + 24 for columns 0-15 and 16-31 of tile k */
 template <int BITS>
-Q_BOTH __forceinline__ void code_scales(float (&f)[2][4], const uint8_t *recs, uint32_t k,
-                                        uint32_t g)
+static __device__ __forceinline__ void code_scales(float (&f)[2][4], const uint8_t *recs,
+                                                   uint32_t k, uint32_t g)
 {
     constexpr uint32_t BYTES = BITS == 6 ? 576 : 64;
     const uint8_t *rec = recs + (size_t)(BITS == 6 ? k / 8 : k) * BYTES;
-    const uint2 d = load_as<uint2>(rec + g * 8);
+    const uint2 d = *(const uint2 *)(rec + g * 8);
     uint32_t by[2] = {0, 0};
     if (BITS == 6)
         for (int s = 0; s < 2; s++)
-            by[s] = load_as<uint32_t>(rec + 64 + (k % 8 * 2 + s) * 32 + g * 4);
-Q_UNROLL
+            by[s] = *(const uint32_t *)(rec + 64 + (k % 8 * 2 + s) * 32 + g * 4);
+#pragma unroll
     for (int i = 0; i < 4; i++) {
         f[0][i] = half_value((i < 2 ? d.x : d.y) >> 16 * (i & 1) & 0xffff);
         f[1][i] = f[0][i];
@@ -1449,120 +1478,85 @@ template <int BITS, int NT> struct code_lane {
 
 /* The operands of tile k, whose words are v.q[i] */
 template <int BITS, int BF, int NT>
-Q_BOTH __forceinline__ void code_operands(code_lane<BITS, NT> &v, const quant__job &j,
-                                          const uint8_t *recs, uint32_t lane, uint32_t k, int i,
-                                          uint32_t token0)
+static __device__ __forceinline__ void code_operands(code_lane<BITS, NT> &v, const quant__job &j,
+                                                     const uint8_t *recs, uint32_t lane,
+                                                     uint32_t k, int i, uint32_t token0)
 {
     const uint32_t g = lane >> 2, t = lane & 3;
-Q_UNROLL
+#pragma unroll
     for (int m = 0; m < 2; m++)
-Q_UNROLL
+#pragma unroll
         for (int s = 0; s < 2; s++)
-Q_UNROLL
+#pragma unroll
             for (int h = 0; h < 2; h++) {
                 const uint32_t quad = code_quad<BITS>(v.q[i], m, s, h);
                 v.a[m][s][2 * h] = code_pair<BF>(quad, 0);
                 v.a[m][s][2 * h + 1] = code_pair<BF>(quad, 2);
             }
-Q_UNROLL
+#pragma unroll
     for (int n = 0; n < NT; n++) {
         /* beyond the last token it is read again; columns of a product do not mix */
         const uint32_t token = token0 + n * 8 + g;
         const uint16_t *x = (const uint16_t *)j.x + k * 32 + 2 * t
                             + (size_t)(token < j.tokens ? token : j.tokens - 1) * j.ldx;
-Q_UNROLL
-        for (int h = 0; h < 4; h++) v.b[n][h] = load_as<uint32_t>(x + 8 * h);
+#pragma unroll
+        for (int h = 0; h < 4; h++) v.b[n][h] = *(const uint32_t *)(x + 8 * h);
     }
     code_scales<BITS>(v.scale, recs, k, g);
 }
 
-#ifndef __CUDA_ARCH__
-/* mma.m16n8k16 for the host: from and to the places in 32 lanes that its definition gives */
-template <int BF, int BITS, int NT>
-static void host_mma(code_lane<BITS, NT> *v, int m, int n, int s)
-{
-    float a[16][16], b[16][8];
-    for (int k = 0; k < 16; k++) {
-        for (int row = 0; row < 16; row++) {
-            const uint32_t w = v[row % 8 * 4 + k % 8 / 2].a[m][s][row / 8 + 2 * (k / 8)];
-            const uint16_t h = (uint16_t)(w >> 16 * (k & 1));
-            a[row][k] = load_act<BF>(&h, 0);
-        }
-        for (int token = 0; token < 8; token++) {
-            const uint32_t w = v[token * 4 + k % 8 / 2].b[n][2 * s + k / 8];
-            const uint16_t h = (uint16_t)(w >> 16 * (k & 1));
-            b[k][token] = load_act<BF>(&h, 0);
-        }
-    }
-    for (int row = 0; row < 16; row++)
-        for (int token = 0; token < 8; token++) {
-            float &c = v[row % 8 * 4 + token / 2].acc[m][n][row / 8 * 2 + token % 2];
-            for (int k = 0; k < 16; k++) c += a[row][k] * b[k][token];
-        }
-}
-#endif
-
-/* The slice of a warp, or of its lanes lane0 .. lane0 + L - 1.  part: [warp][NT * 8][C_PITCH] */
-template <int BITS, int BF, int NT, int L>
-Q_BOTH __forceinline__ void code_slice(const quant__job &j, float *part, uint32_t row_tile,
-                                       uint32_t token0, uint32_t warp, uint32_t lane0)
+/* The slice of a warp.  part: [warp][NT * 8][C_PITCH] */
+template <int BITS, int BF, int NT>
+static __device__ __forceinline__ void code_slice(const quant__job &j, float *part,
+                                                  uint32_t row_tile, uint32_t token0,
+                                                  uint32_t warp, uint32_t lane)
 {
     const uint8_t *tiles = j.tiles + (size_t)row_tile * j.kt * (BITS * 128);
     const uint8_t *recs = j.recs + (size_t)row_tile * j.n_recs * (BITS == 6 ? 576 : 64);
-    code_lane<BITS, NT> v[L];
-    memset(v, 0, sizeof v);
+    const uint32_t g = lane >> 2, t = lane & 3;
+    code_lane<BITS, NT> v;
+    memset(&v, 0, sizeof v);
     for (uint32_t k0 = warp * C_AHEAD; k0 < j.kt; k0 += C_WARPS * C_AHEAD) {
-Q_UNROLL
+#pragma unroll
         for (uint32_t i = 0; i < C_AHEAD; i++)
-            for (int l = 0; l < L; l++)
-                if (k0 + i < j.kt)
-                    code_load<BITS>(v[l].q[i], tiles + (size_t)(k0 + i) * (BITS * 128), lane0 + l);
-Q_UNROLL
+            if (k0 + i < j.kt)
+                code_load<BITS>(v.q[i], tiles + (size_t)(k0 + i) * (BITS * 128), lane);
+#pragma unroll
         for (uint32_t i = 0; i < C_AHEAD; i++) {
             if (k0 + i >= j.kt) break;
-            for (int l = 0; l < L; l++)
-                code_operands<BITS, BF, NT>(v[l], j, recs, lane0 + l, k0 + i, (int)i, token0);
-Q_UNROLL
+            code_operands<BITS, BF, NT>(v, j, recs, lane, k0 + i, (int)i, token0);
+#pragma unroll
             for (int s = 0; s < 2; s++) {
-Q_UNROLL
+#pragma unroll
                 for (int n = 0; n < NT; n++)
-Q_UNROLL
-                    for (int m = 0; m < 2; m++) {
-#ifdef __CUDA_ARCH__
-                        mma<BF>(v[0].acc[m][n], v[0].a[m][s], v[0].b[n][2 * s],
-                                v[0].b[n][2 * s + 1]);
-#else
-                        host_mma<BF>(v, m, n, s);
-#endif
-                    }
+#pragma unroll
+                    for (int m = 0; m < 2; m++)
+                        mma<BF>(v.acc[m][n], v.a[m][s], v.b[n][2 * s], v.b[n][2 * s + 1]);
                 if (BITS != 6 && s == 0) continue;      /* one scale for both halves           */
-                for (int l = 0; l < L; l++)
-Q_UNROLL
-                    for (int e = 0; e < 8 * NT; e++) {
-                        const int m = e & 1, n = e >> 3, c = e >> 1 & 3;
-                        v[l].total[m][n][c] = fmaf(v[l].scale[s][2 * m + (c >> 1)],
-                                                   v[l].acc[m][n][c], v[l].total[m][n][c]);
-                        v[l].acc[m][n][c] = 0;
-                    }
+#pragma unroll
+                for (int e = 0; e < 8 * NT; e++) {
+                    const int m = e & 1, n = e >> 3, c = e >> 1 & 3;
+                    v.total[m][n][c] = fmaf(v.scale[s][2 * m + (c >> 1)], v.acc[m][n][c],
+                                            v.total[m][n][c]);
+                    v.acc[m][n][c] = 0;
+                }
             }
         }
     }
-    for (int l = 0; l < L; l++) {
-        const uint32_t g = (lane0 + l) >> 2, t = (lane0 + l) & 3;
-Q_UNROLL
-        for (int e = 0; e < 8 * NT; e++) {
-            const int m = e & 1, n = e >> 3, c = e >> 1 & 3;
-            part[(warp * (NT * 8) + n * 8 + 2 * t + (c & 1)) * C_PITCH + 16 * m + g + 8 * (c >> 1)]
-                = v[l].total[m][n][c];
-        }
+#pragma unroll
+    for (int e = 0; e < 8 * NT; e++) {
+        const int m = e & 1, n = e >> 3, c = e >> 1 & 3;
+        part[(warp * (NT * 8) + n * 8 + 2 * t + (c & 1)) * C_PITCH + 16 * m + g + 8 * (c >> 1)]
+            = v.total[m][n][c];
     }
 }
 
 /* The rest, after a barrier.  part: [C_WARPS][tokens][second][pitch] partial sums of 32 rows */
 template <int BF>
-Q_BOTH __forceinline__ void code_finish(const quant__job &j, const float *part, uint32_t row_tile,
-                                        uint32_t token0, uint32_t tokens, uint32_t second,
-                                        uint32_t pitch, uint32_t thread)
+static __device__ __forceinline__ void code_finish(const quant__job &j, const float *part,
+                                                   uint32_t row_tile, uint32_t token0,
+                                                   uint32_t tokens, uint32_t second,
+                                                   uint32_t pitch, uint32_t thread)
 {
     for (uint32_t e = thread; e < tokens * 16; e += C_WARPS * 32) {
         const uint32_t token = e / 16, r = e % 16 * 2, row = row_tile * 32 + r;
@@ -1585,7 +1579,7 @@ quant__code_kernel(const __grid_constant__ quant__job j)
 {
     __shared__ __align__(16) float part[C_WARPS * NT * 8 * C_PITCH];
     const uint32_t token0 = blockIdx.y * (NT * 8);
-    code_slice<BITS, BF, NT, 1>(j, part, blockIdx.x, token0, threadIdx.x >> 5, threadIdx.x & 31);
+    code_slice<BITS, BF, NT>(j, part, blockIdx.x, token0, threadIdx.x >> 5, threadIdx.x & 31);
     __syncthreads();
     code_finish<BF>(j, part, blockIdx.x, token0, NT * 8, 1, C_PITCH, threadIdx.x);
 }
@@ -1593,8 +1587,9 @@ quant__code_kernel(const __grid_constant__ quant__job j)
 /* The slice of one thread without tensor cores: four rows, a quarter of the columns of its warp's
  * tiles.  part: [warp][T][quarter][C_PLAIN_PITCH] */
 template <int BITS, int BF, int T>
-Q_BOTH __forceinline__ void code_plain_slice(const quant__job &j, float *part, uint32_t row_tile,
-                                             uint32_t token0, uint32_t thread)
+static __device__ __forceinline__ void code_plain_slice(const quant__job &j, float *part,
+                                                        uint32_t row_tile, uint32_t token0,
+                                                        uint32_t thread)
 {
     const uint32_t lane = thread & 31, warp = thread >> 5, g = lane >> 2, t = lane & 3;
     const uint8_t *tiles = j.tiles + (size_t)row_tile * j.kt * (BITS * 128);
@@ -1605,32 +1600,32 @@ Q_BOTH __forceinline__ void code_plain_slice(const quant__job &j, float *part, u
         float scale[2][4];
         code_load<BITS>(q, tiles + (size_t)k * (BITS * 128), lane);
         code_scales<BITS>(scale, recs, k, g);
-Q_UNROLL
+#pragma unroll
         for (int s = 0; s < 2; s++) {
             float w[2][8];              /* [m][h, row half, column]                              */
-Q_UNROLL
+#pragma unroll
             for (int e = 0; e < 16; e++)
                 w[e >> 3][e & 7] = code_float(code_quad<BITS>(q, e >> 3, s, e >> 2 & 1), e & 3);
-Q_UNROLL
+#pragma unroll
             for (int n = 0; n < T; n++) {
                 const uint32_t token = token0 + n < j.tokens ? token0 + n : j.tokens - 1;
                 const size_t at = token * j.ldx + k * 32 + s * 16 + 2 * t;
                 float x[4], dot[4] = {0, 0, 0, 0};
-Q_UNROLL
+#pragma unroll
                 for (int c = 0; c < 4; c++) x[c] = load_act<BF>(j.x, at + (c >> 1) * 8 + (c & 1));
-Q_UNROLL
+#pragma unroll
                 for (int e = 0; e < 16; e++) {
                     const int row = 2 * (e >> 3) + (e >> 1 & 1), c = 2 * (e >> 2 & 1) + (e & 1);
                     dot[row] = fmaf(w[e >> 3][e & 7], x[c], dot[row]);
                 }
-Q_UNROLL
+#pragma unroll
                 for (int r = 0; r < 4; r++) total[n][r] = fmaf(scale[s][r], dot[r], total[n][r]);
             }
         }
     }
-Q_UNROLL
+#pragma unroll
     for (int n = 0; n < T; n++)
-Q_UNROLL
+#pragma unroll
         for (int r = 0; r < 4; r++)
             part[((warp * T + n) * 4 + t) * C_PLAIN_PITCH + g + 8 * r] = total[n][r];
 }
@@ -2015,6 +2010,16 @@ static void fill_job(quant__job *j, const quant__plan &p, const quant_cuda_matri
     }
 }
 
+static cudaError_t start_plain(const void *kernel, dim3 grid, uint32_t threads, cudaStream_t stream,
+                               void **args)
+{
+    cudaLaunchConfig_t c = {};
+    c.stream = stream;
+    c.gridDim = grid;
+    c.blockDim = dim3(threads);
+    return cudaLaunchKernelExC(&c, kernel, args);
+}
+
 /* Launches with the attributes of the plan. */
 static cudaError_t start(const quant__plan &p, const quant_cuda_device *gpu, const void *kernel,
                          cudaLaunchConfig_t c, void **args)
@@ -2109,11 +2114,9 @@ static cudaError_t launch_code(const quant_cuda_device *gpu, const quant_cuda_ma
     const quant__plan p = code_plan(gpu, j.tokens);
     const uint32_t each = p.plain ? p.nt : p.nt * 8, blocks = (j.tokens + each - 1) / each;
     void *args[1] = {&j};
-    cudaLaunchConfig_t c = {};
-    c.stream = stream;
-    c.gridDim = dim3(j.row_tiles, blocks < 65535 ? blocks : 65535);
-    c.blockDim = dim3(C_WARPS * 32);
-    return cudaLaunchKernelExC(&c, quant__cuda_kernel(p, w, act), args);
+    return start_plain(quant__cuda_kernel(p, w, act),
+                       dim3(j.row_tiles, blocks < 65535 ? blocks : 65535), C_WARPS * 32, stream,
+                       args);
 }
 
 /* Queues one product as planned. */
@@ -2133,12 +2136,10 @@ static cudaError_t launch(const quant__plan &p, const quant_cuda_device *gpu,
     if (p.wide) return launch_wide(p, gpu, w, j, act, stream);
     kernel = quant__cuda_kernel(p, w, act);
     if (!kernel) return cudaErrorInvalidValue;
+    if (p.nt == 0)
+        return start_plain(kernel, dim3(j.row_tiles, (unsigned)(tokens < 65535 ? tokens : 65535)),
+                           128, stream, args);
     c.stream = stream;
-    if (p.nt == 0) {
-        c.gridDim = dim3(j.row_tiles, (unsigned)(tokens < 65535 ? tokens : 65535));
-        c.blockDim = dim3(128);
-        return cudaLaunchKernelExC(&c, kernel, args);
-    }
     c.gridDim = dim3((unsigned)(plan_rows(p, w) * p.splits), 1, (unsigned)plan_tokens(p, tokens));
     c.blockDim = dim3(p.wr * p.wk * 32);
     return start(p, gpu, kernel, c, args);
@@ -2274,9 +2275,12 @@ quant_result quant_cuda_matmul(const quant_cuda_device *gpu, const quant_cuda_ma
     for (size_t t = 0; t < tokens; t += Q_CHUNK) {
         const size_t left = tokens - t, n = left < Q_CHUNK ? left : (size_t)Q_CHUNK;
         const dim3 grid((unsigned)((w->cols + 1023) / 1024), (unsigned)n);
-        quant__gather_kernel<<<grid, 128, 0, (cudaStream_t)stream>>>(
-            in_order, (const uint16_t *)x + t * ldx, ldx, packed_order(w), (uint32_t)w->cols);
-        cudaError_t e = cudaGetLastError();
+        const uint16_t *from = (const uint16_t *)x + t * ldx;
+        const uint32_t *order = packed_order(w);
+        uint32_t cols = (uint32_t)w->cols;
+        void *args[5] = {&in_order, &from, &ldx, &order, &cols};
+        cudaError_t e = start_plain((const void *)quant__gather_kernel, grid, 128,
+                                    (cudaStream_t)stream, args);
         if (e != cudaSuccess) return fail(err, QUANT_E_STATE, 0, cudaGetErrorString(e));
         quant_result r = multiply(gpu, w, (uint16_t *)y + t * ldy, ldy, in_order, w->cols, n, act,
                                   workspace, before, (cudaStream_t)stream, err);
@@ -2672,17 +2676,25 @@ quant_result quant_cuda_pack_device(void *dst, const quant_cuda_matrix *w,
     quant_result r = check_pack(dst, w, s, err);
     if (r) return r;
     if ((uintptr_t)dst % 256) return fail(err, QUANT_E_ARG, 0, "dst is aligned to 256 bytes");
-    const quant__pack_job j = pack_job(dst, w, s, status);
+    quant__pack_job j = pack_job(dst, w, s, status);
+    void *args[1] = {&j};
     const cudaStream_t st = (cudaStream_t)stream;
     const size_t words = (j.tiles + j.recs) / 4, blocks = (words + 255) / 256;
+    cudaError_t e = cudaSuccess;
     if (w->ordered) {
         /* columns of a wrong g_idx that find no place must not leave one undefined */
-        cudaError_t e = cudaMemsetAsync(pack_order(j), 0, w->cols * sizeof(uint32_t), st);
-        if (e != cudaSuccess) return fail(err, QUANT_E_STATE, 0, cudaGetErrorString(e));
-        quant__pack_order_kernel<<<(unsigned)((w->cols + 127) / 128), 128, 0, st>>>(j);
+        e = cudaMemsetAsync(pack_order(j), 0, w->cols * sizeof(uint32_t), st);
+        if (e == cudaSuccess)
+            e = start_plain((const void *)quant__pack_order_kernel,
+                            dim3((unsigned)((w->cols + 127) / 128)), 128, st, args);
     }
-    quant__pack_gain_kernel<<<(unsigned)((row_tiles(w) + 3) / 4), 128, 0, st>>>(j);
-    quant__pack_word_kernel<<<(unsigned)(blocks < 65536 ? blocks : 65536), 256, 0, st>>>(j);
-    cudaError_t e = cudaGetLastError();
-    return e == cudaSuccess ? QUANT_OK : fail(err, QUANT_E_STATE, 0, cudaGetErrorString(e));
+    if (e == cudaSuccess)
+        e = start_plain((const void *)quant__pack_gain_kernel,
+                        dim3((unsigned)((row_tiles(w) + 3) / 4)), 128, st, args);
+    if (e == cudaSuccess)
+        e = start_plain((const void *)quant__pack_word_kernel,
+                        dim3((unsigned)(blocks < 65536 ? blocks : 65536)), 256, st, args);
+    if (e == cudaSuccess) return QUANT_OK;
+    (void)cudaGetLastError();           /* the next CUDA call should not report ours           */
+    return fail(err, QUANT_E_STATE, 0, cudaGetErrorString(e));
 }

@@ -1,20 +1,25 @@
 /* Tests of quant_cuda.cu: packing on the host, products on the GPU against float64.
  *   make cuda && build/cuda_test             all;  build/cuda_test small: under a memory checker;
  *   build/cuda_test small nocluster: splits through the workspace, as before 9.0
- * Without a GPU the 4-bit products are skipped, loudly; the kernels for other codes and for packing
- * are run on the host first, thread by thread: a GPU then only has to agree.  The file is included,
- * so that every shape of block can be tried, not only those that make_plan would choose; the
- * kernels and the public functions are those of the library. */
+ *   build/cuda_test races                    every kernel, fewer shapes: for a racechecker
+ *   build/cuda_emulated small                the same tests where no GPU is: cuda_emulate.h
+ *   build/cuda_races races                   the same under the thread sanitizer
+ * Without a GPU build/cuda_test skips the products, loudly.  The file is included, so that every
+ * shape of block can be tried, not only those that make_plan would choose; the kernels and the
+ * public functions are those of the library. */
 #define QUANT_API extern "C" __attribute__((weak))
+#ifndef QUANT_CUDA_EMULATE
 #define QUANT_CUDA_LINKED
+#endif
 #include "../quant_cuda.cu"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 static int passed, failed, skipped, small;
-static double worst[2], worst_host[2];  /* largest relative error seen, fp16 and bf16            */
+static double worst[2];                 /* largest relative error seen, fp16 and bf16            */
 static int reported;
+static int one_plan_of = 1;             /* plans tried, of those that tests of every plan name    */
 
 static void count(bool ok, const char *what, const char *detail)
 {
@@ -386,192 +391,11 @@ static void test_errors(void)
     free_source(&r);
 }
 
-/* ---- host: the kernels of other codes, thread by thread --------------------------------------*/
-/* The blocks of a launch, as launch_code() has them; each finds NaN in shared memory. */
-template <int BITS, int BF, int N> static void emulate(const quant__job &j, bool plain)
-{
-    const uint32_t each = plain ? N : N * 8;
-    const size_t floats = C_WARPS * (plain ? N * 4 * C_PLAIN_PITCH : N * 8 * C_PITCH);
-    float *part = (float *)malloc(floats * sizeof(float));
-    for (uint32_t row_tile = 0; row_tile < j.row_tiles; row_tile++)
-        for (uint32_t token0 = 0; token0 < j.tokens; token0 += each) {
-            memset(part, 0xff, floats * sizeof(float));
-            if (plain) {
-                for (uint32_t t = 0; t < C_WARPS * 32; t++)
-                    code_plain_slice<BITS, BF, N>(j, part, row_tile, token0, t);
-                for (uint32_t t = 0; t < C_WARPS * 32; t++)
-                    code_finish<BF>(j, part, row_tile, token0, N, 4, C_PLAIN_PITCH, t);
-            } else {
-                for (uint32_t w = 0; w < C_WARPS; w++)
-                    code_slice<BITS, BF, N, 32>(j, part, row_tile, token0, w, 0);
-                for (uint32_t t = 0; t < C_WARPS * 32; t++)
-                    code_finish<BF>(j, part, row_tile, token0, N * 8, 1, C_PITCH, t);
-            }
-        }
-    free(part);
-}
-template <int BITS, int BF> static void emulate_plan(const quant__job &j, const quant__plan &p)
-{
-    if (p.plain) {
-        if (p.nt == 1) emulate<BITS, BF, 1>(j, true);
-        else emulate<BITS, BF, C_PLAIN_TOKENS>(j, true);
-    } else {
-        if (p.nt == 1) emulate<BITS, BF, 1>(j, false);
-        else emulate<BITS, BF, C_OCTETS>(j, false);
-    }
-}
-static void emulate_matmul(const quant_cuda_device *g, const quant_cuda_matrix *w, uint16_t *y,
-                           size_t ldy, const uint16_t *x, size_t ldx, size_t tokens, bool bf)
-{
-    quant__plan none = {};
-    quant__job j;
-    fill_job(&j, none, w, y, ldy, x, ldx, tokens, NULL);
-    const quant__plan p = code_plan(g, tokens);
-    if (w->bits == 4) bf ? emulate_plan<4, 1>(j, p) : emulate_plan<4, 0>(j, p);
-    else if (w->bits == 6) bf ? emulate_plan<6, 1>(j, p) : emulate_plan<6, 0>(j, p);
-    else bf ? emulate_plan<8, 1>(j, p) : emulate_plan<8, 0>(j, p);
-}
-
-static uint16_t bits16(double v, bool bf)       /* nearest for half floats, cut for bfloat16     */
-{
-    float f = (float)v;
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    return (uint16_t)(bf ? u >> 16 : half_of(f));
-}
-static double value16(uint16_t h, bool bf)
-{
-    uint32_t u = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &u, 4);
-    return bf ? f : half_value(h);
-}
-
-struct host_case {
-    source r;
-    quant_cuda_matrix w;
-    uint8_t *packed;
-    double *dense;                      /* [rows][cols]                                          */
-    uint16_t *bias[2];
-};
-static host_case make_host_case(kind k, size_t rows, size_t cols)
-{
-    host_case h;
-    quant_error err;
-    h.r = make_source(k, rows, cols, 32);
-    if (quant_cuda_matrix_init(&h.w, &h.r.s, &err)) exit(1);
-    h.packed = (uint8_t *)malloc(h.w.size);
-    if (quant_cuda_pack(h.packed, &h.w, &h.r.s, &err)) exit(1);
-    h.w.data = h.packed;
-    h.w.factor = 0.75f;
-    h.dense = (double *)malloc(rows * cols * sizeof(double));
-    for (size_t i = 0; i < rows * cols; i++) h.dense[i] = weight(&h.r, i / cols, i % cols);
-    for (int bf = 0; bf < 2; bf++) {
-        h.bias[bf] = (uint16_t *)malloc(rows * 2);
-        for (size_t i = 0; i < rows; i++) h.bias[bf][i] = bits16(normal() / 8, bf);
-    }
-    return h;
-}
-static void free_host_case(host_case *h)
-{
-    free_source(&h->r);
-    free(h->packed);
-    free(h->dense);
-    free(h->bias[0]);
-    free(h->bias[1]);
-}
-
-/* Relative error of the whole and, since bfloat16 rounds it away, of each number beyond half a unit
- * in the last place of y; the first token alone, and all tokens at once, give the same bytes. */
-static void test_host_product(host_case *h, size_t tokens, bool bf, bool plain, bool bias)
-{
-    const size_t rows = h->w.rows, cols = h->w.cols, ldx = cols + 8, ldy = rows + 16;
-    uint16_t *x = (uint16_t *)malloc(tokens * ldx * 2), *y = (uint16_t *)malloc(tokens * ldy * 2);
-    uint16_t *alone = (uint16_t *)malloc(ldy * 2);
-    double err = 0, ref = 0, *want = (double *)malloc(tokens * rows * sizeof(double));
-    quant_cuda_device device = {};
-    char text[160];
-    device.capability = plain ? 75 : 80;
-    h->w.bias = bias ? h->bias[bf] : NULL;
-    for (size_t i = 0; i < tokens * ldx; i++)
-        x[i] = i % ldx >= cols ? 0x7fff : bits16(normal() + (bias ? 1 : 0), bf);
-    for (size_t t = 0; t < tokens; t++)
-        for (size_t r = 0; r < rows; r++) {
-            double sum = 0;
-            for (size_t c = 0; c < cols; c++)
-                sum += h->dense[r * cols + c] * value16(x[t * ldx + c], bf);
-            sum = sum * 0.75 + (bias ? value16(h->bias[bf][r], bf) : 0);
-            want[t * rows + r] = sum;
-            ref += sum * sum;
-        }
-    memset(y, 0xff, tokens * ldy * 2);
-    memset(alone, 0xff, ldy * 2);
-    emulate_matmul(&device, &h->w, y, ldy, x, ldx, tokens, bf);
-    emulate_matmul(&device, &h->w, alone, ldy, x, ldx, 1, bf);
-    const double rms = sqrt(ref / (double)(tokens * rows));
-    size_t outside = 0, far = 0;
-    for (size_t t = 0; t < tokens; t++)
-        for (size_t r = 0; r < ldy; r++) {
-            if (r >= rows) {
-                outside += y[t * ldy + r] != 0xffff;
-                continue;
-            }
-            const double w = want[t * rows + r], e = fabs(value16(y[t * ldy + r], bf) - w);
-            err += e * e;
-            far += !(e <= fabs(w) / (bf ? 256 : 2048) + 1e-5 * rms);
-        }
-    const double relative = sqrt(err / ref);
-    const bool large = !bf || rows * tokens >= 1000;
-    const bool ok = !outside && !far && (!large || relative <= (bf ? 3e-3 : 5e-4));
-    snprintf(text, sizeof text, "%s M=%zu %s%s%s error %.2e, %zu far, %zu written outside",
-             h->r.name, tokens, bf ? "bf16" : "fp16", plain ? " plain" : "", bias ? " bias" : "",
-             relative, far, outside);
-    count(ok, "host product", text);
-    count(!memcmp(alone, y, ldy * 2), "host invariance", text);
-    if (large && !(relative <= worst_host[bf])) worst_host[bf] = relative;
-    free(x);
-    free(y);
-    free(alone);
-    free(want);
-}
-
-static void test_host_products(void)
-{
-    static const size_t shapes[][2] = {{8, 32}, {8, 256}, {16, 96}, {24, 64}, {40, 160}, {48, 1024},
-        {104, 768}, {64, 1280}, {264, 512}, {72, 2816}, {1000, 256}, {32, 8192}};
-    static const size_t ms[] = {1, 2, 3, 5, 8, 9, 31, 33, 64, 65, 125};
-    const size_t n = sizeof ms / sizeof *ms;
-    for (int k = IQ4_NL; k < N_KINDS; k++)
-        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-            if (is_super((kind)k) && shapes[i][1] % 256) continue;
-            host_case h = make_host_case((kind)k, shapes[i][0], shapes[i][1]);
-            for (size_t m = 0; m < n; m++)
-                for (int v = 0; v < 4; v++) {
-                    const bool large = h.w.rows * h.w.cols > 20000;
-                    if (large && ms[m] > 9 && (m + i + (size_t)v) % 4) continue;
-                    test_host_product(&h, ms[m], v & 1, v >> 1, (m + (size_t)v) % 3 == 0);
-                }
-            free_host_case(&h);
-        }
-    /* every code at every place */
-    uint32_t quad[2] = {0, 0};
-    for (uint32_t q = 0; q < 256; q++)
-        for (int at = 0; at < 2; at++) {
-            quad[0] = q | (255 - q) << 8;
-            for (int bf = 0; bf < 2; bf++) {
-                const uint32_t p = bf ? code_pair<1>(quad[0], 0) : code_pair<0>(quad[0], 0);
-                const double v = value16((uint16_t)(p >> 16 * at), bf);
-                count(v == (at ? 127.0 - q : q - 128.0)
-                      && code_float(quad[0], at) == (float)v, "codes", "a pair");
-            }
-        }
-}
-
 /* ---- device ----------------------------------------------------------------------------------*/
 static quant_cuda_device gpu;
 
 __global__ void reference(double *y, const double *w, const void *x, int bf, size_t n, size_t k,
-                          size_t ldx, size_t m)
+                          size_t ldx)
 {
     size_t row = blockIdx.x * (size_t)blockDim.x + threadIdx.x, token = blockIdx.y;
     double sum = 0;
@@ -581,6 +405,39 @@ __global__ void reference(double *y, const double *w, const void *x, int bf, siz
         sum += v * w[c * n + row];
     }
     y[token * n + row] = sum;
+}
+
+/* Every code at every place of a pair: [q][bf], pairs of q and 255 - q, then [q][place] */
+__global__ void code_table(uint32_t *pairs, float *floats)
+{
+    const uint32_t q = threadIdx.x, quad = q | (255 - q) << 8;
+    pairs[2 * q] = code_pair<0>(quad, 0);
+    pairs[2 * q + 1] = code_pair<1>(quad, 0);
+    for (int i = 0; i < 2; i++) floats[2 * q + i] = code_float(quad, i);
+}
+static void test_codes(void)
+{
+    static uint32_t pairs[512];
+    static float floats[512];
+    uint32_t *p;
+    float *f;
+    CUDA(cudaMalloc(&p, sizeof pairs));
+    CUDA(cudaMalloc(&f, sizeof floats));
+    void *args[2] = {&p, &f};
+    CUDA(start_plain((const void *)code_table, dim3(1), 256, NULL, args));
+    CUDA(cudaMemcpy(pairs, p, sizeof pairs, cudaMemcpyDeviceToHost));
+    CUDA(cudaMemcpy(floats, f, sizeof floats, cudaMemcpyDeviceToHost));
+    for (uint32_t q = 0; q < 256; q++)
+        for (int at = 0; at < 2; at++) {
+            const float want = at ? 127.0f - (float)q : (float)q - 128;
+            const uint32_t b = pairs[2 * q + 1] >> 16 * at << 16;
+            float bf;
+            memcpy(&bf, &b, 4);
+            count(half_value(pairs[2 * q] >> 16 * at & 0xffff) == want && bf == want
+                  && floats[2 * q + at] == want, "codes", "a pair");
+        }
+    CUDA(cudaFree(p));
+    CUDA(cudaFree(f));
 }
 
 /* The kernels that pack write the bytes that the host writes, for what _matrix_init says and for
@@ -628,7 +485,7 @@ static void test_pack_device(const source *r)
         if (quant_cuda_matrix_init_device(&w, &s, &err)) exit(1);
         CUDA(cudaMalloc(&dst, w.size));
         CUDA(cudaMemcpy((uint16_t *)to[1] + 5, &infinite, 2, cudaMemcpyHostToDevice));
-        if (r->g_idx) CUDA(cudaMemset(to[3], 0, 4 * (s.group + 1)));
+        if (r->g_idx) CUDA(cudaMemset(to[3], 1, 4));        /* no such group                   */
         count(quant_cuda_pack_device(dst, &w, &s, status, NULL, &err) == QUANT_OK, "pack", r->name);
         CUDA(cudaMemcpy(&found, status, 4, cudaMemcpyDeviceToHost));
         count(found == (w.ordered ? QUANT_CUDA_BAD_SCALE | QUANT_CUDA_BAD_ORDER
@@ -731,9 +588,9 @@ static batch make_batch(const on_device *d, size_t m, int bf, double mean)
     CUDA(cudaMalloc(&b.y, m * b.ldy * 2));
     CUDA(cudaMemcpy(b.x, x, m * b.ldx * 2, cudaMemcpyHostToDevice));
     CUDA(cudaMalloc(&y, m * n * sizeof(double)));
-    reference<<<dim3((unsigned)((n + 127) / 128), (unsigned)m), 128>>>(y, d->dense, b.x, bf, n, k,
-                                                                      b.ldx, m);
-    CUDA(cudaGetLastError());
+    void *args[7] = {&y, (void *)&d->dense, &b.x, &bf, &n, &k, &b.ldx};
+    CUDA(start_plain((const void *)reference, dim3((unsigned)((n + 127) / 128), (unsigned)m), 128,
+                     NULL, args));
     b.want = (double *)malloc(m * n * sizeof(double));
     CUDA(cudaMemcpy(b.want, y, m * n * sizeof(double), cudaMemcpyDeviceToHost));
     CUDA(cudaFree(y));
@@ -805,6 +662,8 @@ static void run(const on_device *d, batch *b, const char *what)
 }
 static void run_plan(const on_device *d, batch *b, const quant__plan &p, const char *what)
 {
+    static int n;
+    if (n++ % one_plan_of) return;
     poison(b);
     for_each_call(b, [&](void *y, const void *x) {
         CUDA(launch(p, &gpu, &d->w, y, b->ldy, x, b->ldx, b->each,
@@ -1033,6 +892,7 @@ static void test_device(void)
                 }
                 drop(&d);
             }
+    test_codes();
     on_device d = upload(GPTQ_SYM, 264, small ? 512 : 2880, 128);
     test_arguments(&d);
     for (size_t m = 1; m <= (small ? 3 : 130); m++) {
@@ -1084,6 +944,32 @@ static void test_device(void)
     drop(&d);
 }
 
+/* Every kernel once or more, on matrices whose columns go around the rings several times: for a
+ * search of races, which is slow. */
+static void test_races(void)
+{
+    one_plan_of = 5;
+    for (int i = 0; i < 2; i++) {
+        on_device d = upload(i ? GPTQ_V1 : GPTQ_SYM, 72, 672, i ? 32 : 128);
+        test_plans(&d, i ? 3 : 21, i);
+        test_wide_plans(&d, i ? 70 : 21, i);
+        test_invariant(&d, 0);
+        drop(&d);
+    }
+    for (int k = 0; k < N_KINDS; k++) {
+        on_device d = upload((kind)k, 40, 768, is_gguf((kind)k) ? 32 : 128);
+        for (size_t m = 1; m <= 50; m *= 7)
+            for (int plain = 0; plain < 2; plain++) {
+                batch b = make_batch(&d, m, k & 1, 0);
+                gpu.flags = plain ? QUANT_CUDA_PLAIN : QUANT_CUDA_OVERLAP;
+                run(&d, &b, "races");
+                gpu.flags = 0;
+                free_batch(&b);
+            }
+        drop(&d);
+    }
+}
+
 int main(int argc, char **argv)
 {
     quant_error err;
@@ -1102,18 +988,57 @@ int main(int argc, char **argv)
     count(packed_hash == PACKED_HASH, "packed bytes", text);
     test_pack_status();
     test_errors();
-    test_host_products();
-    printf("host: %d passed, %d failed; kernels for IQ4_NL, Q6_K, Q8_0 thread by thread: largest "
-           "relative error fp16 %.2e, bf16 %.2e\n", passed, failed, worst_host[0], worst_host[1]);
+    printf("host: %d passed, %d failed\n", passed, failed);
     if (quant_cuda_query(&gpu, &err)) {
         printf("SKIPPED: no CUDA device (%s): nothing was run on a GPU\n", err.what);
         skipped++;
     } else {
         /* a checker of races does not follow shared memory from block to block of a cluster */
         if (argc > 2 && !strcmp(argv[2], "nocluster")) gpu.capability = 80;
-        test_device();
+        if (argc > 1 && !strcmp(argv[1], "races")) test_races();
+        else test_device();
     }
     if (gpu.sms) printf("largest relative error: fp16 %.2e, bf16 %.2e\n", worst[0], worst[1]);
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
     return failed != 0;
 }
+
+#ifdef QUANT_CUDA_EMULATE
+/* Which kernel takes what */
+template <int BF, int BIG, int SUB> static bool is_wide_of(const void *k)
+{
+    for (uint32_t t = 16; t <= 256; t += 16)
+        for (uint32_t mt = 1; mt <= 2; mt++)
+            if (wide_kernel<BF, BIG, SUB>(t, mt) == k) return true;
+    return false;
+}
+static bool is_wide(const void *k)
+{
+    return is_wide_of<0, 0, 0>(k) || is_wide_of<0, 0, 1>(k) || is_wide_of<0, 1, 0>(k)
+           || is_wide_of<0, 1, 1>(k) || is_wide_of<1, 0, 0>(k) || is_wide_of<1, 0, 1>(k)
+           || is_wide_of<1, 1, 0>(k) || is_wide_of<1, 1, 1>(k);
+}
+template <class... A, size_t... I>
+static std::function<void()> bind_to(void (*f)(A...), void **args, std::index_sequence<I...>)
+{
+    const std::tuple<std::decay_t<A>...> copy(*(std::decay_t<A> *)args[I]...);
+    return [=] { std::apply(f, copy); };
+}
+template <class... A> static std::function<void()> bind_to(void (*f)(A...), void **args)
+{
+    return bind_to(f, args, std::index_sequence_for<A...>());
+}
+static std::function<void()> emu_bind(const void *k, void **args)
+{
+    if (k == (const void *)reference) return bind_to(reference, args);
+    if (k == (const void *)code_table) return bind_to(code_table, args);
+    if (k == (const void *)quant__gather_kernel) return bind_to(quant__gather_kernel, args);
+    if (k == (const void *)quant__pack_order_kernel || k == (const void *)quant__pack_gain_kernel
+        || k == (const void *)quant__pack_word_kernel)
+        return bind_to((void (*)(quant__pack_job))k, args);
+    if (k == (const void *)quant__plain_kernel<0> || k == (const void *)quant__plain_kernel<1>)
+        return bind_to((void (*)(quant__job, uint32_t))k, args);
+    if (is_wide(k)) return bind_to((void (*)(quant__wide_job))k, args);
+    return bind_to((void (*)(quant__job))k, args);
+}
+#endif
