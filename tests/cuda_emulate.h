@@ -322,6 +322,7 @@ static void emu_block_end(emu_block *b)
 /* One block by itself, on this thread */
 static void emu_run_block(emu_block *b)
 {
+    const emu_quiet quiet;
     emu_here = b;
     emu_block_start(b);
     if (!emu_run_fibers()) emu_deadlock = true;
@@ -819,7 +820,7 @@ static bool emu_engine_needed(const emu_block *b)
     const emu_quiet quiet;
     return b->live || !b->boxes.empty();
 }
-static bool emu_next_box(emu_box *x)
+static bool emu_next_box(emu_box *x, emu_map *m)
 {
     const emu_quiet quiet;
     std::vector<emu_box> *v = &emu_here->boxes;
@@ -828,39 +829,61 @@ static bool emu_next_box(emu_box *x)
     if (emu_random() % 4 == 0) return false;
     const size_t i = emu_random() % v->size();
     *x = (*v)[i];
+    memcpy(m, x->map, sizeof *m);
     v->erase(v->begin() + (ptrdiff_t)i);
     __tsan_acquire(v);
     return true;
 }
-/* The copy engine: boxes in any order, each at some time */
+static void emu_do_box(const emu_box &x, const emu_map &m)
+{
+    const size_t line = m.box_width * m.size, piece = m.size == 2 ? 16 : 8;
+    for (size_t r = 0; r < m.box_height; r++)
+        for (size_t c = 0; c < line; c += piece) {
+            const size_t col = x.col + c / m.size, row = x.row + r;
+            /* half floats: 128-byte lines, their pieces swizzled */
+            size_t to = r * line + c;
+            if (m.size == 2) to ^= (to >> 7 & 7) << 4;
+            for (size_t e = 0; e < piece; e += m.size) {
+                uint8_t *d = emu_shared(x.dst) + to + e;
+                if (row < m.height && col + e / m.size < m.width)
+                    memcpy(d, m.data + row * m.pitch + (col * m.size + e), m.size);
+                else memset(d, 0, m.size);
+            }
+        }
+    __tsan_release(emu_bar(x.bar));
+    emu_mbarrier_add(emu_bar(x.bar), 0, -(int)(m.box_height * line));
+}
+/* The copy engine: boxes in any order, each at some time.  To the sanitizer it is 16 threads in
+ * turn: one box is not ordered by another. */
 static void emu_engine(void)
 {
-    const emu_quiet quiet;
+#ifdef EMU_TSAN
+    static thread_local void *others[16];
+    static thread_local size_t turn;
+#endif
     emu_block *b = emu_here;
     while (emu_engine_needed(b)) {
         emu_box x;
         emu_map m;
-        if (!emu_next_box(&x)) {
+        if (!emu_next_box(&x, &m)) {
             emu_switch(NULL);
             continue;
         }
-        memcpy(&m, x.map, sizeof m);
-        const size_t line = m.box_width * m.size, piece = m.size == 2 ? 16 : 8;
-        for (size_t r = 0; r < m.box_height; r++)
-            for (size_t c = 0; c < line; c += piece) {
-                const size_t col = x.col + c / m.size, row = x.row + r;
-                /* half floats: 128-byte lines, their pieces swizzled */
-                size_t to = r * line + c;
-                if (m.size == 2) to ^= (to >> 7 & 7) << 4;
-                for (size_t e = 0; e < piece; e += m.size) {
-                    uint8_t *d = emu_shared(x.dst) + to + e;
-                    if (row < m.height && col + e / m.size < m.width)
-                        memcpy(d, m.data + row * m.pitch + (col * m.size + e), m.size);
-                    else memset(d, 0, m.size);
-                }
-            }
-        __tsan_release(emu_bar(x.bar));
-        emu_mbarrier_add(emu_bar(x.bar), 0, -(int)(m.box_height * line));
+#ifdef EMU_TSAN
+        void *self = __tsan_get_current_fiber(), *other;
+        {
+            const emu_quiet quiet;
+            if (!others[turn % 16]) others[turn % 16] = __tsan_create_fiber(0);
+            other = others[turn++ % 16];
+        }
+        __tsan_release(&turn);
+        __tsan_switch_to_fiber(other, 1);
+        __tsan_acquire(&turn);
+        emu_do_box(x, m);
+        __tsan_switch_to_fiber(self, 1);
+#else
+        emu_do_box(x, m);
+#endif
     }
 }
 
