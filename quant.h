@@ -1249,7 +1249,9 @@ elsewhere -std=gnu99 or -fexcess-precision=fast"
 #  endif
 /* for shifts by a count that need not be a constant                                             */
 typedef uint16_t quant__u16x16 __attribute__((vector_size(32)));
+typedef int32_t quant__i32x8 __attribute__((vector_size(32)));
 typedef uint32_t quant__u32x8 __attribute__((vector_size(32)));
+typedef int32_t quant__i32x16 __attribute__((vector_size(64)));
 typedef uint32_t quant__u32x16 __attribute__((vector_size(64)));
 #else
 #  define QUANT__X86 0
@@ -4613,7 +4615,8 @@ enum {
  * Byte 4 r + k of a word belongs to row r and to the columns 4 g + k of its stripes, g = 0 to 7:
  * groups of four, as dot products of bytes want them, a row of Y per 32-bit lane, so that no sum
  * crosses lanes.  Which word and which bits hold group g of stripe j is the `order`: that of the
- * file, four bytes at a time, wherever the file's order allows it. */
+ * file, four bytes at a time, or, for codes of 3 bits, one whose shifts are constants and whose
+ * stripes follow each other. */
 enum quant__order {
     /* low:                                word            first bit                             */
     QUANT__N32,                     /* 4 j + g % 4                     4 (g / 4)                 */
@@ -4624,10 +4627,12 @@ enum quant__order {
     QUANT__C64,                     /* g % 4                           4 j + 2 (g / 4)           */
     QUANT__B128,                    /* j                               g                         */
     QUANT__W8,                      /* 8 j + g                         0                         */
+    QUANT__T3,                      /* 3 j + g / 2                     3 (g % 2): all three bits;
+        of groups 6 and 7 the lower two in bits 6 and 7 of words 0 and 1, the third in word 2's  */
     /* high:                                                                                     */
     QUANT__H0,                      /* none                                                      */
     QUANT__H32,                     /* one word                        g: bit 4 of the code      */
-    QUANT__H256,                    /* g                               j: bit 4, Q3_K bit 2      */
+    QUANT__H256,                    /* g                               j: bit 4                  */
     QUANT__H128                     /* 8 (j / 4) + g                   2 (j % 4): bits 4 and 5   */
 };
 enum quant__scales {
@@ -4637,7 +4642,7 @@ enum quant__scales {
     QUANT__F1,                      /* d f, one factor for a stripe                              */
     QUANT__F2,                      /* d f, two                                                  */
     QUANT__N2,                      /* Q2_K: two bytes, low nibble factor, high the minimum's    */
-    QUANT__F6                       /* Q3_K: 12 bytes of 6-bit factors, as in the file           */
+    QUANT__F6                       /* Q3_K: 12 bytes of 6-bit factors, as in the file, become F2 */
 };
 enum quant__minima { QUANT__M0, QUANT__M, QUANT__MF };      /* none; m; - dmin f                 */
 
@@ -4685,21 +4690,21 @@ static const quant__p16 quant__p16s[QUANT_TYPE_COUNT] = {
     QUANT__P(1, 32, 0, 0, 0, 0, 8, W8, H0, D, M0, ITSELF, 255, 32, 1),           /* Q8_0          */
     QUANT__P0,
     QUANT__P(8, 32, 32, 256, 0, 0, 16, C128, H0, N2, MF, ITSELF, 3, 32, 1),      /* Q2_K          */
-    QUANT__P(8, 32, 0, 192, 0, 512, 16, C128, H256, F6, M0, ITSELF, 7, 2, 1),    /* Q3_K          */
+    QUANT__P(8, 32, 0, 192, 0, 0, 24, T3, H0, F6, M0, ITSELF, 7, 2, 1),          /* Q3_K          */
     QUANT__P(8, 32, 32, 128, 128, 0, 32, N64, H0, F1, MF, ITSELF, 15, 32, 1),    /* Q4_K          */
     QUANT__P(8, 32, 32, 128, 128, 512, 32, N64, H256, F1, MF, ITSELF, 31, 32, 1),/* Q5_K          */
     QUANT__P(8, 32, 0, 256, 0, 1024, 32, N128, H128, F2, M0, ITSELF, 63, 5, 1),  /* Q6_K          */
     QUANT__P0,
-    QUANT__P(8, 32, 0, 128, 0, 512, 16, C128, H256, F1, M0, IQ2, 127, 6, .125f),/* IQ2_XXS       */
-    QUANT__P(8, 32, 0, 256, 0, 512, 16, C128, H256, F2, M0, IQ2, 127, 6, .125f),/* IQ2_XS        */
+    QUANT__P(8, 32, 0, 128, 0, 0, 24, T3, H0, F1, M0, IQ2, 127, 6, .125f),/* IQ2_XXS       */
+    QUANT__P(8, 32, 0, 256, 0, 0, 24, T3, H0, F2, M0, IQ2, 127, 6, .125f),/* IQ2_XS        */
     QUANT__P(8, 32, 0, 128, 0, 0, 32, N32, H0, F1, M0, IQ3X, 127, 6, .25f),     /* IQ3_XXS       */
-    QUANT__P(8, 32, 0, 128, 0, 512, 16, C128, H256, F1, M0, IQ1, 31, 4, .125f), /* IQ1_S         */
+    QUANT__P(8, 32, 0, 128, 0, 0, 24, T3, H0, F1, M0, IQ1, 31, 4, .125f), /* IQ1_S         */
     QUANT__P(1, 32, 0, 0, 0, 0, 4, N32, H0, D, M0, IQ4, 255, 32, 1),            /* IQ4_NL        */
     QUANT__P(8, 32, 0, 128, 0, 0, 32, N32, H0, F1, M0, IQ3S, 31, 4, 1),         /* IQ3_S         */
-    QUANT__P(8, 32, 0, 256, 0, 512, 16, C128, H256, F2, M0, IQ2, 127, 6, .125f),/* IQ2_S         */
+    QUANT__P(8, 32, 0, 256, 0, 0, 24, T3, H0, F2, M0, IQ2, 127, 6, .125f),/* IQ2_S         */
     QUANT__P(8, 32, 0, 128, 0, 0, 32, N32, H0, F1, M0, IQ4, 255, 32, 1),        /* IQ4_XS        */
     QUANT__P0, QUANT__P0, QUANT__P0, QUANT__P0, QUANT__P0,
-    QUANT__P(8, 32, 0, 256, 0, 512, 16, C128, H256, F2, M0, IQ1, 31, 4, .125f), /* IQ1_M         */
+    QUANT__P(8, 32, 0, 256, 0, 0, 24, T3, H0, F2, M0, IQ1, 31, 4, .125f), /* IQ1_M         */
     QUANT__P0, QUANT__P0, QUANT__P0, QUANT__P0,
     QUANT__P(8, 32, 0, 0, 0, 0, 16, C128, H0, D, M0, ITSELF, 3, 0, 1),           /* TQ1_0         */
     QUANT__P(8, 32, 0, 0, 0, 0, 16, C128, H0, D, M0, ITSELF, 3, 0, 1),           /* TQ2_0         */
@@ -4905,14 +4910,13 @@ QUANT__INLINE uint64_t quant__digits1(uint64_t v)
     return (v + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;
 }
 
-/* Weights 8 n to 8 n + 7 of a super-block, codes of 3 bits in bytes, into the orders C128 and H256
- * of a row: qs [64], high [32], both zero at first. */
-QUANT__INLINE void quant__put_codes3(uint8_t *qs, uint8_t *high, int n, uint64_t codes)
+/* A row of a stripe, codes of 3 bits in bytes, eight of them in each of a to d, in the order T3:
+ * q [12]. */
+QUANT__INLINE void quant__put_codes3(uint8_t *q, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
-    uint8_t *q = qs + 32 * (n / 16) + 8 * (n % 4), *h = high + 8 * (n % 4);
-    int j = n / 4;
-    quant__put64(q, quant__le64(q) | (codes & 0x0303030303030303u) << 2 * (j % 4));
-    quant__put64(h, quant__le64(h) | (codes >> 2 & 0x0101010101010101u) << j);
+    const uint64_t two = d & 0x0303030303030303u, third = d ^ two;
+    quant__put64(q, (uint32_t)(a | a >> 29) | (b | b >> 29) << 32 | two << 6);
+    quant__put32(q + 8, (uint32_t)(c | c >> 29 | third << 4 | third >> 27));
 }
 
 /* Weights 8 n to 8 n + 7, codes of 4 bits in bytes, into the order N32 of a row: qs [128]. */
@@ -4923,10 +4927,11 @@ QUANT__INLINE void quant__put_codes4(uint8_t *qs, int n, uint64_t codes)
 }
 
 #ifndef QUANT_NO_IQ
-/* A block of a codebook type: codes of its values to q and high, odd factors to f. */
-QUANT__FN void quant__pack_grid(uint8_t *q, uint8_t *high, uint8_t *f, uint8_t *d,
-                                const uint8_t *src, quant_type t)
+/* A block of a codebook type: codes of its values to q, odd factors to f. */
+QUANT__FN void quant__pack_grid(uint8_t *q, uint8_t *f, uint8_t *d, const uint8_t *src,
+                                quant_type t)
 {
+    uint64_t c[4];
     int n;
     d[0] = src[0];
     d[1] = src[1];
@@ -4994,10 +4999,12 @@ QUANT__FN void quant__pack_grid(uint8_t *q, uint8_t *high, uint8_t *f, uint8_t *
             break;
         }
         }
-        if (quant__p16s[t].order == QUANT__N32)
+        if (quant__p16s[t].order == QUANT__N32) {
             quant__put_codes4(q, n, quant__digits3(e) | quant__digits1(s) << 3);
-        else
-            quant__put_codes3(q, high, n, quant__digits2(e) | quant__digits1(s) << 2);
+            continue;
+        }
+        c[l] = quant__digits2(e) | quant__digits1(s) << 2;
+        if (l == 3) quant__put_codes3(q + 12 * g, c[0], c[1], c[2], c[3]);
     }
 }
 #endif
@@ -5040,18 +5047,34 @@ QUANT__FN void quant__reorder(uint8_t *q, uint8_t *d, const uint8_t *src, quant_
         }
 }
 
+/* Weights 8 n to 8 n + 7 of stripe j of a Q3_K block, codes of 3 bits in bytes. */
+QUANT__INLINE uint64_t quant__q3_k_codes(const uint8_t *src, int j, int n)
+{
+    const uint64_t low = quant__le64(src + 32 + 32 * (j / 4) + 8 * n) >> 2 * (j % 4);
+    const uint64_t high = quant__le64(src + 8 * n) >> j;
+    return (low & 0x0303030303030303u) | (high & 0x0101010101010101u) << 2;
+}
+
 /* One block of row r of a tile into the unit at dst.  Parts of the file's blocks, in their own
- * order, for all types but those of quant__pack_grid and quant__reorder. */
+ * order, for all types but Q3_K and those of quant__pack_grid and quant__reorder. */
 QUANT__FN void quant__pack_block(uint8_t *dst, const uint8_t *src, quant_type t, size_t r)
 {
     const quant__p16 *p = &quant__p16s[t];
     const uint8_t *d = src, *m = src + 2, *q = src + 2, *high = src, *f = src;
-    uint8_t made_q[128], made_high[32], made_f[16], made_m[8], made_d[2];
+    uint8_t made_q[128], made_f[16], made_m[8], made_d[2];
     int i, scale, min;
     switch (t) {
     case QUANT_Q4_1: case QUANT_Q5_1: q += 2; break;
     case QUANT_Q2_K: d = src + 80; m = src + 82; q = src + 16; break;
-    case QUANT_Q3_K: d = src + 108; f = src + 96; q = src + 32; break;
+    case QUANT_Q3_K:
+        for (i = 0; i < 8; i++)
+            quant__put_codes3(made_q + 12 * i, quant__q3_k_codes(src, i, 0),
+                              quant__q3_k_codes(src, i, 1), quant__q3_k_codes(src, i, 2),
+                              quant__q3_k_codes(src, i, 3));
+        d = src + 108;
+        f = src + 96;
+        q = made_q;
+        break;
     case QUANT_Q4_K: case QUANT_Q5_K:
         for (i = 0; i < 8; i++) {
             quant__q4_k_scale(src + 4, i, &scale, &min);
@@ -5082,14 +5105,12 @@ QUANT__FN void quant__pack_block(uint8_t *dst, const uint8_t *src, quant_type t,
     case QUANT_Q5_0: case QUANT_Q4_0: case QUANT_Q8_0: case QUANT_IQ4_NL: break;
     default:
         QUANT_MEMSET(made_q, 0, sizeof made_q);
-        QUANT_MEMSET(made_high, 0, sizeof made_high);
         q = made_q;
         d = made_d;
         f = made_f;
-        high = made_high;
 #ifndef QUANT_NO_IQ
         if (p->scales == QUANT__F1 || p->scales == QUANT__F2) {
-            quant__pack_grid(made_q, made_high, made_f, made_d, src, t);
+            quant__pack_grid(made_q, made_f, made_d, src, t);
             break;
         }
 #endif
@@ -10470,11 +10491,19 @@ typedef __m512 QUANT__N(F);
 
 QUANT__LANE __m512i QUANT__N(load)(const uint8_t *p) { return _mm512_loadu_si512(p); }
 QUANT__LANE void QUANT__N(keep)(uint8_t *p, __m512i v) { _mm512_storeu_si512(p, v); }
-/* (v >> shift & mask) << to in each byte; whole words turn, the mask drops strays               */
+/* (v >> shift & mask) << to in each byte; whole words move or, by a count that is no constant,
+ * turn; the mask drops strays                                                                   */
 QUANT__LANE __m512i QUANT__N(field)(__m512i v, int shift, int to, int mask)
 {
-    return _mm512_and_si512(_mm512_rorv_epi32(v, _mm512_set1_epi32(shift - to)),
-                            _mm512_set1_epi8((char)(mask << to)));
+    const int by = shift - to;
+    if (!__builtin_constant_p(by)) v = _mm512_rorv_epi32(v, _mm512_set1_epi32(by));
+    else if (by > 0) v = (__m512i)((quant__u32x16)v >> by);
+    else if (by < 0) v = (__m512i)((quant__u32x16)v << -by);
+    return _mm512_and_si512(v, _mm512_set1_epi8((char)(mask << to)));
+}
+QUANT__LANE __m512i QUANT__N(less)(__m512i a, int n)          /* bytes - n                        */
+{
+    return _mm512_sub_epi8(a, _mm512_set1_epi8((char)n));
 }
 QUANT__LANE __m512i QUANT__N(either)(__m512i a, __m512i b) { return _mm512_or_si512(a, b); }
 QUANT__LANE __m512i QUANT__N(flip)(__m512i v)
@@ -10524,6 +10553,10 @@ QUANT__LANE __m512i QUANT__N(bytes)(const uint8_t *p)        /* signed          
 QUANT__LANE __m512i QUANT__N(ibits)(__m512i v, int shift, int mask)
 {
     return _mm512_and_si512((__m512i)((quant__u32x16)v >> shift), _mm512_set1_epi32(mask));
+}
+QUANT__LANE __m512i QUANT__N(down)(__m512i v, int shift)     /* v >> shift, the sign kept        */
+{
+    return (__m512i)((quant__i32x16)v >> shift);
 }
 QUANT__LANE __m512 QUANT__N(e8m0)(const uint8_t *p)          /* as quant__e8m0_half              */
 {
@@ -10583,6 +10616,10 @@ QUANT__LANE __m256i QUANT__N(field)(__m256i v, int shift, int to, int mask)
 {
     v = _mm256_and_si256((__m256i)((quant__u16x16)v >> shift), _mm256_set1_epi8((char)mask));
     return to ? (__m256i)((quant__u16x16)v << to) : v;
+}
+QUANT__LANE __m256i QUANT__N(less)(__m256i a, int n)          /* bytes - n                        */
+{
+    return _mm256_sub_epi8(a, _mm256_set1_epi8((char)n));
 }
 QUANT__LANE __m256i QUANT__N(either)(__m256i a, __m256i b) { return _mm256_or_si256(a, b); }
 QUANT__LANE __m256i QUANT__N(table)(const uint8_t *t)
@@ -10656,6 +10693,10 @@ QUANT__LANE __m256i QUANT__N(bytes)(const uint8_t *p)        /* signed          
 QUANT__LANE __m256i QUANT__N(ibits)(__m256i v, int shift, int mask)
 {
     return _mm256_and_si256((__m256i)((quant__u32x8)v >> shift), _mm256_set1_epi32(mask));
+}
+QUANT__LANE __m256i QUANT__N(down)(__m256i v, int shift)     /* v >> shift, the sign kept        */
+{
+    return (__m256i)((quant__i32x8)v >> shift);
 }
 QUANT__LANE __m256 QUANT__N(e8m0)(const uint8_t *p)          /* as quant__e8m0_half              */
 {
@@ -10732,6 +10773,10 @@ QUANT__LANE uint8x16_t QUANT__N(field)(uint8x16_t v, int shift, int to, int mask
     if ((shift > to ? 255 >> (shift - to) : 255 << (to - shift) & 255) == mask << to)
         return (uint8x16_t)b;
     return vandq_u8((uint8x16_t)b, vdupq_n_u8((uint8_t)(mask << to)));
+}
+QUANT__LANE uint8x16_t QUANT__N(less)(uint8x16_t a, int n)   /* bytes - n                        */
+{
+    return vsubq_u8(a, vdupq_n_u8((uint8_t)n));
 }
 QUANT__LANE uint8x16_t QUANT__N(either)(uint8x16_t a, uint8x16_t b) { return vorrq_u8(a, b); }
 QUANT__LANE uint8x16_t QUANT__N(flip)(uint8x16_t v) { return v; }
@@ -10829,6 +10874,10 @@ QUANT__LANE int32x4_t QUANT__N(bytes)(const uint8_t *p)      /* signed          
 QUANT__LANE int32x4_t QUANT__N(ibits)(int32x4_t v, int shift, int mask)
 {
     return vandq_s32((int32x4_t)((quant__u32x4)v >> shift), vdupq_n_s32(mask));
+}
+QUANT__LANE int32x4_t QUANT__N(down)(int32x4_t v, int shift) /* v >> shift, the sign kept        */
+{
+    return vshlq_s32(v, vdupq_n_s32(-shift));
 }
 QUANT__LANE float32x4_t QUANT__N(e8m0)(const uint8_t *p)     /* as quant__e8m0_half              */
 {
@@ -10929,6 +10978,7 @@ QUANT__LANE QUANT__N(V) QUANT__N(field)(QUANT__N(V) v, int shift, int to, int ma
     return to ? v << (uint8_t)to : v;
 #endif
 }
+QUANT__LANE QUANT__N(V) QUANT__N(less)(QUANT__N(V) a, int n) { return a - (uint8_t)n; }
 QUANT__LANE QUANT__N(V) QUANT__N(either)(QUANT__N(V) a, QUANT__N(V) b) { return a | b; }
 QUANT__LANE QUANT__N(V) QUANT__N(flip)(QUANT__N(V) v) { return v; }
 QUANT__LANE QUANT__N(I) QUANT__N(start)(int32_t n, int shift)       /* n << shift; 0 for 32      */
@@ -11046,6 +11096,10 @@ QUANT__LANE QUANT__N(I) QUANT__N(ibits)(QUANT__N(I) v, int shift, int mask)
 {
     return (QUANT__N(I))((QUANT__N(U32))v >> (uint32_t)shift) & mask;
 }
+QUANT__LANE QUANT__N(I) QUANT__N(down)(QUANT__N(I) v, int shift)    /* v >> shift, the sign kept */
+{
+    return v >> shift;
+}
 QUANT__LANE QUANT__N(F) QUANT__N(e8m0)(const uint8_t *p)    /* as quant__e8m0_half               */
 {
     const QUANT__N(U32) e = __builtin_convertvector(QUANT__N(get1)(p), QUANT__N(U32));
@@ -11106,6 +11160,8 @@ QUANT__LANE QUANT__N(V) QUANT__N(load)(const uint8_t *p) QUANT__LANES(V, 64, p[i
 QUANT__LANE void QUANT__N(keep)(uint8_t *p, QUANT__N(V) v) { QUANT_MEMCPY(p, v.v, 64); }
 QUANT__LANE QUANT__N(V) QUANT__N(field)(QUANT__N(V) v, int shift, int to, int mask)
     QUANT__LANES(V, 64, (uint8_t)((v.v[i] >> shift & mask) << to))
+QUANT__LANE QUANT__N(V) QUANT__N(less)(QUANT__N(V) a, int n)
+    QUANT__LANES(V, 64, (uint8_t)(a.v[i] - n))
 QUANT__LANE QUANT__N(V) QUANT__N(either)(QUANT__N(V) a, QUANT__N(V) b)
     QUANT__LANES(V, 64, a.v[i] | b.v[i])
 QUANT__LANE QUANT__N(V) QUANT__N(flip)(QUANT__N(V) v) { return v; }
@@ -11148,6 +11204,8 @@ QUANT__LANE QUANT__N(F) QUANT__N(bf16)(const uint8_t *p)
 QUANT__LANE QUANT__N(I) QUANT__N(bytes)(const uint8_t *p) QUANT__LANES(I, 16, (int8_t)p[i])
 QUANT__LANE QUANT__N(I) QUANT__N(ibits)(QUANT__N(I) v, int shift, int mask)
     QUANT__LANES(I, 16, (int32_t)((uint32_t)v.v[i] >> shift & (uint32_t)mask))
+QUANT__LANE QUANT__N(I) QUANT__N(down)(QUANT__N(I) v, int shift)        /* of multiples          */
+    QUANT__LANES(I, 16, v.v[i] / (1 << shift))
 QUANT__LANE QUANT__N(F) QUANT__N(e8m0)(const uint8_t *p)
     QUANT__LANES(F, 16, quant__e8m0_half(p[i]))
 QUANT__LANE QUANT__N(F) QUANT__N(ue4m3)(const uint8_t *p)
@@ -11214,7 +11272,7 @@ QUANT__LANE QUANT__N(V) QUANT__N(codes)(const quant__p16 *p, const uint8_t *u, i
                                         QUANT__N(V) table)
 {
     const uint8_t *low = u + p->low + 4 * r, *high = u + p->high + 4 * r;
-    int word = 0, shift = 0;
+    int word = 0, shift = 0, mask = p->order <= QUANT__N128 ? 15 : p->order <= QUANT__C64 ? 3 : 1;
     QUANT__N(V) v;
     switch (p->order) {
     case QUANT__N32: word = 4 * j + g % 4; shift = 4 * (g / 4); break;
@@ -11224,16 +11282,22 @@ QUANT__LANE QUANT__N(V) QUANT__N(codes)(const quant__p16 *p, const uint8_t *u, i
     case QUANT__C128: word = 8 * (j / 4) + g; shift = 2 * (j % 4); break;
     case QUANT__C64: word = g % 4; shift = 4 * j + 2 * (g / 4); break;
     case QUANT__B128: word = j; shift = g; break;
+    case QUANT__T3:
+        word = 3 * j + (g < 6 ? g / 2 : g - 6);
+        shift = g < 6 ? 3 * (g % 2) : 6;
+        mask = g < 6 ? 7 : 3;
+        break;
     default: word = 8 * j + g; break;
     }
     v = QUANT__N(load)(low + 64 * word);
     if (p->order == QUANT__W8) return QUANT__N(flip)(v);
-    v = QUANT__N(field)(v, shift, 0, p->order <= QUANT__N128 ? 15 : p->order <= QUANT__C64 ? 3 : 1);
+    v = QUANT__N(field)(v, shift, 0, mask);
+    if (p->order == QUANT__T3 && g >= 6)
+        v = QUANT__N(either)(v, QUANT__N(field)(QUANT__N(load)(low + 64 * (3 * j + 2)), g, 2, 1));
     if (p->high_order == QUANT__H32)
         v = QUANT__N(either)(v, QUANT__N(field)(QUANT__N(load)(high), g, 4, 1));
     if (p->high_order == QUANT__H256)
-        v = QUANT__N(either)(v, QUANT__N(field)(QUANT__N(load)(high + 64 * g), j,
-                                                p->order == QUANT__N64 ? 4 : 2, 1));
+        v = QUANT__N(either)(v, QUANT__N(field)(QUANT__N(load)(high + 64 * g), j, 4, 1));
     if (p->high_order == QUANT__H128)
         v = QUANT__N(either)(v, QUANT__N(field)(
             QUANT__N(load)(high + 64 * (8 * (j / 4) + g)), 2 * (j % 4), 4, 3));
@@ -11246,11 +11310,23 @@ QUANT__LANE QUANT__N(V) QUANT__N(values)(const quant__p16 *p)
     return p->most == 255 ? QUANT__N(flip)(table) : table;
 }
 
-/* Scale, or scales, and minima of stripe j, rows r to r + W - 1. */
-QUANT__LANE void QUANT__N(scales)(const quant__p16 *p, const uint8_t *u, int j, int r,
-                                  QUANT__N(F) s[4])
+/* The 6-bit factors of a unit, joined from their two parts: signed bytes [16][row].  Once for a
+ * unit, because bytes of four factors lie side by side. */
+QUANT__LANE void QUANT__N(join)(uint8_t *to, const uint8_t *f)
 {
-    const uint8_t *fac = u + p->fac + r, *mf = u + p->minfac + r;
+    int r;
+    for (r = 0; r < 4 * QUANT__TILE; r += 4 * QUANT__W, f += 4 * QUANT__W)
+        QUANT__EACH(4, QUANT__N(keep)(to + 64 * i + r, QUANT__N(less)(QUANT__N(either)(
+            QUANT__N(field)(QUANT__N(load)(f + 64 * (i % 2)), 4 * (i / 2), 0, 15),
+            QUANT__N(field)(QUANT__N(load)(f + 128), 2 * i, 4, 3)), 32));)
+}
+
+/* Scale, or scales, and minima of stripe j, rows r to r + W - 1; joined: of F6. */
+QUANT__LANE void QUANT__N(scales)(const quant__p16 *p, const uint8_t *u, const uint8_t *joined,
+                                  int j, int r, QUANT__N(F) s[4])
+{
+    const uint8_t *mf = u + p->minfac + r;
+    const uint8_t *fac = (p->scales == QUANT__F6 ? joined : u + p->fac) + r;
     QUANT__N(F) m, d = p->scales == QUANT__E8 ? QUANT__N(e8m0)(u + r)
                      : p->scales == QUANT__U4 ? QUANT__N(set)(0) : QUANT__N(halves)(u + 2 * r);
     QUANT__N(I) a, b;
@@ -11269,7 +11345,7 @@ QUANT__LANE void QUANT__N(scales)(const quant__p16 *p, const uint8_t *u, int j, 
         if (p->minima == QUANT__MF)
             s[2] = QUANT__N(mul)(m, QUANT__N(to_float)(QUANT__N(bytes)(mf + 16 * j)));
         break;
-    case QUANT__F2:
+    case QUANT__F2: case QUANT__F6:
         s[0] = QUANT__N(mul)(d, QUANT__N(to_float)(QUANT__N(bytes)(fac + 32 * j)));
         s[1] = QUANT__N(mul)(d, QUANT__N(to_float)(QUANT__N(bytes)(fac + 32 * j + 16)));
         break;
@@ -11281,26 +11357,13 @@ QUANT__LANE void QUANT__N(scales)(const quant__p16 *p, const uint8_t *u, int j, 
         s[2] = QUANT__N(mul)(m, QUANT__N(to_float)(QUANT__N(ibits)(a, 4, 15)));
         s[3] = QUANT__N(mul)(m, QUANT__N(to_float)(QUANT__N(ibits)(b, 4, 15)));
         break;
-    case QUANT__F6: {
-        const uint8_t *low = fac + 16 * (2 * j % 8), *high = fac + 16 * (8 + 2 * j % 4);
-        QUANT__N(F) h0, h1, less = QUANT__N(set)(-32), times = QUANT__N(set)(16);
-        a = QUANT__N(ibits)(QUANT__N(bytes)(low), 4 * (j / 4), 15);
-        b = QUANT__N(ibits)(QUANT__N(bytes)(low + 16), 4 * (j / 4), 15);
-        h0 = QUANT__N(to_float)(QUANT__N(ibits)(QUANT__N(bytes)(high), 2 * (j / 2), 3));
-        h1 = QUANT__N(to_float)(QUANT__N(ibits)(QUANT__N(bytes)(high + 16), 2 * (j / 2), 3));
-        h0 = QUANT__N(add)(QUANT__N(mul)(h0, times), less);
-        h1 = QUANT__N(add)(QUANT__N(mul)(h1, times), less);
-        s[0] = QUANT__N(mul)(d, QUANT__N(add)(QUANT__N(to_float)(a), h0));
-        s[1] = QUANT__N(mul)(d, QUANT__N(add)(QUANT__N(to_float)(b), h1));
-        break;
-    }
     default: break;
     }
 }
 
 /* Where a kernel finds the codes and scales of W rows: a packed unit, or a decoded stripe. */
 typedef struct {
-    const uint8_t *u;               /* unit, if packed                                           */
+    const uint8_t *u, *joined;      /* unit and its 6-bit factors, if packed                     */
     int j, r;                       /* stripe of the unit, first row                             */
     const quant__stripe *dec;       /* else                                                      */
 } QUANT__N(place);
@@ -11316,7 +11379,7 @@ QUANT__LANE void QUANT__N(take_scales)(const quant__p16 *p, int packed, int halv
                                        const QUANT__N(place) *at, QUANT__N(F) s[4])
 {
     if (packed) {
-        QUANT__N(scales)(p, at->u, at->j, at->r, s);
+        QUANT__N(scales)(p, at->u, at->joined, at->j, at->r, s);
         return;
     }
     s[0] = QUANT__N(get)(at->dec->s[0] + at->r);
@@ -11346,10 +11409,12 @@ QUANT__LANE QUANT__N(F) QUANT__N(scale)(QUANT__N(F) f, QUANT__N(I) acc, QUANT__N
     return f;
 }
 
-/* Start of the sums of a half: Q6_K, which is most often used of these types, needs no shift. */
+/* Start of the sums of a half, n32 / 32 << shift with shift at most 6: Q6_K, which is most often
+ * used of these types, needs no shift. */
 QUANT__LANE QUANT__N(I) QUANT__N(start_half)(int32_t n32, int shift, int most)
 {
-    return most == 63 ? QUANT__N(iset)(n32) : QUANT__N(start)(n32 / 32, shift);
+    const QUANT__N(I) n = QUANT__N(iset)(n32);
+    return most == 63 ? n : shift > 5 ? QUANT__N(iadd)(n, n) : QUANT__N(down)(n, 5 - shift);
 }
 
 #ifdef QUANT__IS_I8MM
@@ -11519,11 +11584,13 @@ QUANT__LANE void QUANT__N(few)(const quant__job *a, const quant_type t, const in
     const size_t width = (size_t)a->tokens;
     const quant__act32 *x[4];
     float sums[4 * QUANT__TILE];
+    uint8_t joined[16 * QUANT__TILE];
     QUANT__N(F) f[4][4];                            /* [16 / W][n] are used                      */
     QUANT__N(place) at;
     size_t s;
     int j = 0;
     at.dec = NULL;
+    at.joined = joined;
     quant__sums_in(sums, a);
     QUANT__EACH(n, x[i] = a->x + (i < a->tokens ? i : 0);)
 #define QUANT__ROWS(k, ...) if (k < QUANT__TILE / QUANT__W) { const int row = k; __VA_ARGS__ }
@@ -11532,6 +11599,7 @@ QUANT__LANE void QUANT__N(few)(const quant__job *a, const quant_type t, const in
     QUANT__ALL(QUANT__EACH(n, f[row][i] = QUANT__N(get)(sums + QUANT__TILE * i + QUANT__W * row);))
     for (s = 0; s < a->n_stripes; s++) {
         QUANT__AHEAD((uintptr_t)u + (size_t)(ahead * j) + far, ahead);
+        if (p->scales == QUANT__F6 && j == 0) QUANT__N(join)(joined, u + p->fac);
         at.u = u;
         at.j = j;
         QUANT__ALL(
@@ -11555,13 +11623,15 @@ QUANT__LANE void QUANT__N(decode)(const quant__job *a, const quant_type t)
     const quant__p16 *p = &quant__p16s[t];
     const QUANT__N(V) table = QUANT__N(values)(p);
     const uint8_t *u = a->w + a->stripe / p->stripes * p->size;
+    uint8_t joined[16 * QUANT__TILE];
     quant__stripe *to = a->decoded[0][0];
     size_t s;
     int j = (int)(a->stripe % p->stripes), r;
     for (s = 0; s < a->n_stripes; s++, to++) {
+        if (p->scales == QUANT__F6 && (s == 0 || j == 0)) QUANT__N(join)(joined, u + p->fac);
         for (r = 0; r < QUANT__TILE; r += QUANT__W) {
             QUANT__N(F) d[4];
-            QUANT__N(scales)(p, u, j, r, d);
+            QUANT__N(scales)(p, u, joined, j, r, d);
             QUANT__EACH(4, QUANT__N(put)(to->s[i] + r, d[i]);)
             QUANT__EACH(4,
                 QUANT__N(keep)(to->q[i] + 4 * r, QUANT__N(codes)(p, u, j, i, r, table));
@@ -11590,7 +11660,7 @@ QUANT__LANE void QUANT__N(some)(const quant__job *a, int halves, int mins, int m
     QUANT__N(F) fa[4], fb[4];
     QUANT__N(place) at[2];
     size_t s;
-    at[0].u = at[1].u = NULL;
+    at[0].u = at[1].u = at[0].joined = at[1].joined = NULL;
     at[0].j = at[1].j = 0;
     at[0].r = (int)(r % QUANT__TILE);
     at[1].r = (int)((r + QUANT__W) % QUANT__TILE);
