@@ -4615,25 +4615,25 @@ enum {
  * Byte 4 r + k of a word belongs to row r and to the columns 4 g + k of its stripes, g = 0 to 7:
  * groups of four, as dot products of bytes want them, a row of Y per 32-bit lane, so that no sum
  * crosses lanes.  Which word and which bits hold group g of stripe j is the `order`: that of the
- * file, four bytes at a time, or, for codes of 3 bits, one whose shifts are constants and whose
- * stripes follow each other. */
+ * file, four bytes at a time, or, for codes of 3 and 6 bits, one whose shifts are constants and
+ * whose stripes follow each other. */
 enum quant__order {
     /* low:                                word            first bit                             */
     QUANT__N32,                     /* 4 j + g % 4                     4 (g / 4)                 */
     QUANT__N16,                     /* 4 j + 2 (g / 4) + g % 2         4 (g / 2 % 2)             */
     QUANT__N64,                     /* 8 (j / 2) + g                   4 (j % 2)                 */
-    QUANT__N128,                    /* 16 (j / 4) + 8 (j % 2) + g      4 (j / 2 % 2)             */
     QUANT__C128,                    /* 8 (j / 4) + g                   2 (j % 4)                 */
     QUANT__C64,                     /* g % 4                           4 j + 2 (g / 4)           */
     QUANT__B128,                    /* j                               g                         */
     QUANT__W8,                      /* 8 j + g                         0                         */
     QUANT__T3,                      /* 3 j + g / 2                     3 (g % 2): all three bits;
         of groups 6 and 7 the lower two in bits 6 and 7 of words 0 and 1, the third in word 2's  */
+    QUANT__S6,                      /* 6 j + g                         0: all six bits; of groups
+        6 and 7 two each in bits 6 and 7 of words 0, 2, 4 and 1, 3, 5                            */
     /* high:                                                                                     */
     QUANT__H0,                      /* none                                                      */
     QUANT__H32,                     /* one word                        g: bit 4 of the code      */
-    QUANT__H256,                    /* g                               j: bit 4                  */
-    QUANT__H128                     /* 8 (j / 4) + g                   2 (j % 4): bits 4 and 5   */
+    QUANT__H256                     /* g                               j: bit 4                  */
 };
 enum quant__scales {
     QUANT__D,                       /* d                                                         */
@@ -4693,7 +4693,7 @@ static const quant__p16 quant__p16s[QUANT_TYPE_COUNT] = {
     QUANT__P(8, 32, 0, 192, 0, 0, 24, T3, H0, F6, M0, ITSELF, 7, 2, 1),          /* Q3_K          */
     QUANT__P(8, 32, 32, 128, 128, 0, 32, N64, H0, F1, MF, ITSELF, 15, 32, 1),    /* Q4_K          */
     QUANT__P(8, 32, 32, 128, 128, 512, 32, N64, H256, F1, MF, ITSELF, 31, 32, 1),/* Q5_K          */
-    QUANT__P(8, 32, 0, 256, 0, 1024, 32, N128, H128, F2, M0, ITSELF, 63, 5, 1),  /* Q6_K          */
+    QUANT__P(8, 32, 0, 256, 0, 0, 48, S6, H0, F2, M0, ITSELF, 63, 5, 1),         /* Q6_K          */
     QUANT__P0,
     QUANT__P(8, 32, 0, 128, 0, 0, 24, T3, H0, F1, M0, IQ2, 127, 6, .125f),/* IQ2_XXS       */
     QUANT__P(8, 32, 0, 256, 0, 0, 24, T3, H0, F2, M0, IQ2, 127, 6, .125f),/* IQ2_XS        */
@@ -5055,13 +5055,30 @@ QUANT__INLINE uint64_t quant__q3_k_codes(const uint8_t *src, int j, int n)
     return (low & 0x0303030303030303u) | (high & 0x0101010101010101u) << 2;
 }
 
+/* A row of a stripe, codes of 6 bits, likewise, in the order S6: q [24]. */
+QUANT__INLINE void quant__put_codes6(uint8_t *q, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    const uint64_t two = 0x0303030303030303u;
+    quant__put64(q, a | (d & two) << 6);
+    quant__put64(q + 8, b | (d >> 2 & two) << 6);
+    quant__put64(q + 16, c | (d >> 4 & two) << 6);
+}
+
+/* Weights 8 n to 8 n + 7 of stripe j of a Q6_K block, codes of 6 bits in bytes. */
+QUANT__INLINE uint64_t quant__q6_k_codes(const uint8_t *src, int j, int n)
+{
+    const uint64_t low = quant__le64(src + 64 * (j / 4) + 32 * (j % 2) + 8 * n);
+    const uint64_t high = quant__le64(src + 128 + 32 * (j / 4) + 8 * n) >> 2 * (j % 4);
+    return (low >> 4 * (j / 2 % 2) & 0x0f0f0f0f0f0f0f0fu) | (high & 0x0303030303030303u) << 4;
+}
+
 /* One block of row r of a tile into the unit at dst.  Parts of the file's blocks, in their own
- * order, for all types but Q3_K and those of quant__pack_grid and quant__reorder. */
+ * order, for all types but Q3_K, Q6_K and those of quant__pack_grid and quant__reorder. */
 QUANT__FN void quant__pack_block(uint8_t *dst, const uint8_t *src, quant_type t, size_t r)
 {
     const quant__p16 *p = &quant__p16s[t];
     const uint8_t *d = src, *m = src + 2, *q = src + 2, *high = src, *f = src;
-    uint8_t made_q[128], made_f[16], made_m[8], made_d[2];
+    uint8_t made_q[192], made_f[16], made_m[8], made_d[2];
     int i, scale, min;
     switch (t) {
     case QUANT_Q4_1: case QUANT_Q5_1: q += 2; break;
@@ -5085,7 +5102,15 @@ QUANT__FN void quant__pack_block(uint8_t *dst, const uint8_t *src, quant_type t,
         high = src + 16;
         q = src + (t == QUANT_Q4_K ? 16 : 48);
         break;
-    case QUANT_Q6_K: q = src; high = src + 128; f = src + 192; d = src + 208; break;
+    case QUANT_Q6_K:
+        for (i = 0; i < 8; i++)
+            quant__put_codes6(made_q + 24 * i, quant__q6_k_codes(src, i, 0),
+                              quant__q6_k_codes(src, i, 1), quant__q6_k_codes(src, i, 2),
+                              quant__q6_k_codes(src, i, 3));
+        f = src + 192;
+        d = src + 208;
+        q = made_q;
+        break;
     case QUANT_IQ4_XS:
         for (i = 0; i < 8; i++) {
             scale = (src[4 + i / 2] >> 4 * (i % 2) & 15)
@@ -11272,13 +11297,12 @@ QUANT__LANE QUANT__N(V) QUANT__N(codes)(const quant__p16 *p, const uint8_t *u, i
                                         QUANT__N(V) table)
 {
     const uint8_t *low = u + p->low + 4 * r, *high = u + p->high + 4 * r;
-    int word = 0, shift = 0, mask = p->order <= QUANT__N128 ? 15 : p->order <= QUANT__C64 ? 3 : 1;
+    int word = 0, shift = 0, mask = p->order <= QUANT__N64 ? 15 : p->order <= QUANT__C64 ? 3 : 1;
     QUANT__N(V) v;
     switch (p->order) {
     case QUANT__N32: word = 4 * j + g % 4; shift = 4 * (g / 4); break;
     case QUANT__N16: word = 4 * j + 2 * (g / 4) + g % 2; shift = 4 * (g / 2 % 2); break;
     case QUANT__N64: word = 8 * (j / 2) + g; shift = 4 * (j % 2); break;
-    case QUANT__N128: word = 16 * (j / 4) + 8 * (j % 2) + g; shift = 4 * (j / 2 % 2); break;
     case QUANT__C128: word = 8 * (j / 4) + g; shift = 2 * (j % 4); break;
     case QUANT__C64: word = g % 4; shift = 4 * j + 2 * (g / 4); break;
     case QUANT__B128: word = j; shift = g; break;
@@ -11286,6 +11310,11 @@ QUANT__LANE QUANT__N(V) QUANT__N(codes)(const quant__p16 *p, const uint8_t *u, i
         word = 3 * j + (g < 6 ? g / 2 : g - 6);
         shift = g < 6 ? 3 * (g % 2) : 6;
         mask = g < 6 ? 7 : 3;
+        break;
+    case QUANT__S6:
+        word = 6 * j + g % 6;
+        shift = g < 6 ? 0 : 6;
+        mask = g < 6 ? 63 : 3;
         break;
     default: word = 8 * j + g; break;
     }
@@ -11298,9 +11327,10 @@ QUANT__LANE QUANT__N(V) QUANT__N(codes)(const quant__p16 *p, const uint8_t *u, i
         v = QUANT__N(either)(v, QUANT__N(field)(QUANT__N(load)(high), g, 4, 1));
     if (p->high_order == QUANT__H256)
         v = QUANT__N(either)(v, QUANT__N(field)(QUANT__N(load)(high + 64 * g), j, 4, 1));
-    if (p->high_order == QUANT__H128)
-        v = QUANT__N(either)(v, QUANT__N(field)(
-            QUANT__N(load)(high + 64 * (8 * (j / 4) + g)), 2 * (j % 4), 4, 3));
+    if (p->order == QUANT__S6 && g >= 6)
+        v = QUANT__N(either)(
+            QUANT__N(either)(v, QUANT__N(field)(QUANT__N(load)(low + 64 * (word + 2)), 6, 2, 3)),
+            QUANT__N(field)(QUANT__N(load)(low + 64 * (word + 4)), 6, 4, 3));
     return p->meaning != QUANT__ITSELF ? QUANT__N(lookup)(table, v) : v;
 }
 
