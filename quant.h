@@ -10579,9 +10579,9 @@ QUANT__LANE __m512i QUANT__N(ibits)(__m512i v, int shift, int mask)
 {
     return _mm512_and_si512((__m512i)((quant__u32x16)v >> shift), _mm512_set1_epi32(mask));
 }
-QUANT__LANE __m512i QUANT__N(down)(__m512i v, int shift)     /* v >> shift, the sign kept        */
+QUANT__LANE __m512i QUANT__N(power)(__m512i v, int by)       /* v 2^by, of multiples of 2^-by    */
 {
-    return (__m512i)((quant__i32x16)v >> shift);
+    return (__m512i)(by < 0 ? (quant__i32x16)v >> -by : (quant__i32x16)v << by);
 }
 QUANT__LANE __m512 QUANT__N(e8m0)(const uint8_t *p)          /* as quant__e8m0_half              */
 {
@@ -10719,9 +10719,9 @@ QUANT__LANE __m256i QUANT__N(ibits)(__m256i v, int shift, int mask)
 {
     return _mm256_and_si256((__m256i)((quant__u32x8)v >> shift), _mm256_set1_epi32(mask));
 }
-QUANT__LANE __m256i QUANT__N(down)(__m256i v, int shift)     /* v >> shift, the sign kept        */
+QUANT__LANE __m256i QUANT__N(power)(__m256i v, int by)       /* v 2^by, of multiples of 2^-by    */
 {
-    return (__m256i)((quant__i32x8)v >> shift);
+    return (__m256i)(by < 0 ? (quant__i32x8)v >> -by : (quant__i32x8)v << by);
 }
 QUANT__LANE __m256 QUANT__N(e8m0)(const uint8_t *p)          /* as quant__e8m0_half              */
 {
@@ -10900,9 +10900,9 @@ QUANT__LANE int32x4_t QUANT__N(ibits)(int32x4_t v, int shift, int mask)
 {
     return vandq_s32((int32x4_t)((quant__u32x4)v >> shift), vdupq_n_s32(mask));
 }
-QUANT__LANE int32x4_t QUANT__N(down)(int32x4_t v, int shift) /* v >> shift, the sign kept        */
+QUANT__LANE int32x4_t QUANT__N(power)(int32x4_t v, int by)   /* v 2^by, of multiples of 2^-by    */
 {
-    return vshlq_s32(v, vdupq_n_s32(-shift));
+    return vshlq_s32(v, vdupq_n_s32(by));
 }
 QUANT__LANE float32x4_t QUANT__N(e8m0)(const uint8_t *p)     /* as quant__e8m0_half              */
 {
@@ -11121,9 +11121,9 @@ QUANT__LANE QUANT__N(I) QUANT__N(ibits)(QUANT__N(I) v, int shift, int mask)
 {
     return (QUANT__N(I))((QUANT__N(U32))v >> (uint32_t)shift) & mask;
 }
-QUANT__LANE QUANT__N(I) QUANT__N(down)(QUANT__N(I) v, int shift)    /* v >> shift, the sign kept */
+QUANT__LANE QUANT__N(I) QUANT__N(power)(QUANT__N(I) v, int by)  /* v 2^by, of multiples of 2^-by */
 {
-    return v >> shift;
+    return by < 0 ? v >> -by : (QUANT__N(I))((QUANT__N(U32))v << (uint32_t)by);
 }
 QUANT__LANE QUANT__N(F) QUANT__N(e8m0)(const uint8_t *p)    /* as quant__e8m0_half               */
 {
@@ -11229,8 +11229,8 @@ QUANT__LANE QUANT__N(F) QUANT__N(bf16)(const uint8_t *p)
 QUANT__LANE QUANT__N(I) QUANT__N(bytes)(const uint8_t *p) QUANT__LANES(I, 16, (int8_t)p[i])
 QUANT__LANE QUANT__N(I) QUANT__N(ibits)(QUANT__N(I) v, int shift, int mask)
     QUANT__LANES(I, 16, (int32_t)((uint32_t)v.v[i] >> shift & (uint32_t)mask))
-QUANT__LANE QUANT__N(I) QUANT__N(down)(QUANT__N(I) v, int shift)        /* of multiples          */
-    QUANT__LANES(I, 16, v.v[i] / (1 << shift))
+QUANT__LANE QUANT__N(I) QUANT__N(power)(QUANT__N(I) v, int by)  /* v 2^by, of multiples of 2^-by */
+    QUANT__LANES(I, 16, by < 0 ? v.v[i] / (1 << -by) : v.v[i] * (1 << by))
 QUANT__LANE QUANT__N(F) QUANT__N(e8m0)(const uint8_t *p)
     QUANT__LANES(F, 16, quant__e8m0_half(p[i]))
 QUANT__LANE QUANT__N(F) QUANT__N(ue4m3)(const uint8_t *p)
@@ -11439,12 +11439,12 @@ QUANT__LANE QUANT__N(F) QUANT__N(scale)(QUANT__N(F) f, QUANT__N(I) acc, QUANT__N
     return f;
 }
 
-/* Start of the sums of a half, n32 / 32 << shift with shift at most 6: Q6_K, which is most often
- * used of these types, needs no shift. */
+/* Start of the sums of a half, n32 / 32 << shift: Q6_K, which is most often used of these types,
+ * needs no shift. */
 QUANT__LANE QUANT__N(I) QUANT__N(start_half)(int32_t n32, int shift, int most)
 {
     const QUANT__N(I) n = QUANT__N(iset)(n32);
-    return most == 63 ? n : shift > 5 ? QUANT__N(iadd)(n, n) : QUANT__N(down)(n, 5 - shift);
+    return most == 63 ? n : QUANT__N(power)(n, shift - 5);
 }
 
 #ifdef QUANT__IS_I8MM
@@ -11502,7 +11502,7 @@ QUANT__LANE void QUANT__N(stripe)(float32x4_t *fa, float32x4_t *fb, const quant_
                 if (two) cb[i] = QUANT__N(take)(p, packed, b, i, table); if (two) pb[i] = sb[0];)
 #define QUANT__BOTH(f) vzip1q_s32(vdupq_n_s32(x[i]->f), vdupq_n_s32(x[l]->f))
 #define QUANT__START(f) (mins ? vdupq_n_s32(0) : most == 63 ? QUANT__BOTH(f) \
-    : vshlq_s32(vshrq_n_s32(QUANT__BOTH(f), 5), vdupq_n_s32(shift)))
+    : QUANT__N(power)(QUANT__BOTH(f), shift - 5))
     QUANT__PAIRWISE(n,
         start = halves ? QUANT__START(nh[0]) : mins ? vdupq_n_s32(0)
               : vshlq_s32(QUANT__BOTH(n), vdupq_n_s32(shift));
