@@ -5064,12 +5064,23 @@ QUANT__INLINE void quant__put_codes6(uint8_t *q, uint64_t a, uint64_t b, uint64_
     quant__put64(q + 16, c | (d >> 4 & two) << 6);
 }
 
-/* Weights 8 n to 8 n + 7 of stripe j of a Q6_K block, codes of 6 bits in bytes. */
-QUANT__INLINE uint64_t quant__q6_k_codes(const uint8_t *src, int j, int n)
+/* Half h of a Q6_K block, four stripes: q [4][24]. */
+QUANT__INLINE void quant__q6_k_half(uint8_t *q, const uint8_t *src, int h)
 {
-    const uint64_t low = quant__le64(src + 64 * (j / 4) + 32 * (j % 2) + 8 * n);
-    const uint64_t high = quant__le64(src + 128 + 32 * (j / 4) + 8 * n) >> 2 * (j % 4);
-    return (low >> 4 * (j / 2 % 2) & 0x0f0f0f0f0f0f0f0fu) | (high & 0x0303030303030303u) << 4;
+    const uint64_t four = 0x0f0f0f0f0f0f0f0fu, two = 0x3030303030303030u;
+    uint64_t c[4][4];
+    int n;
+    for (n = 0; n < 4; n++) {
+        const uint64_t a = quant__le64(src + 64 * h + 8 * n);
+        const uint64_t b = quant__le64(src + 64 * h + 32 + 8 * n);
+        const uint64_t high = quant__le64(src + 128 + 32 * h + 8 * n);
+        c[0][n] = (a & four) | (high << 4 & two);
+        c[1][n] = (b & four) | (high << 2 & two);
+        c[2][n] = (a >> 4 & four) | (high & two);
+        c[3][n] = (b >> 4 & four) | (high >> 2 & two);
+    }
+    for (n = 0; n < 4; n++)
+        quant__put_codes6(q + 24 * n, c[n][0], c[n][1], c[n][2], c[n][3]);
 }
 
 /* One block of row r of a tile into the unit at dst.  Parts of the file's blocks, in their own
@@ -5103,10 +5114,8 @@ QUANT__FN void quant__pack_block(uint8_t *dst, const uint8_t *src, quant_type t,
         q = src + (t == QUANT_Q4_K ? 16 : 48);
         break;
     case QUANT_Q6_K:
-        for (i = 0; i < 8; i++)
-            quant__put_codes6(made_q + 24 * i, quant__q6_k_codes(src, i, 0),
-                              quant__q6_k_codes(src, i, 1), quant__q6_k_codes(src, i, 2),
-                              quant__q6_k_codes(src, i, 3));
+        quant__q6_k_half(made_q, src, 0);
+        quant__q6_k_half(made_q + 96, src, 1);
         f = src + 192;
         d = src + 208;
         q = made_q;

@@ -435,34 +435,28 @@ static double bench_error(quant_type t, const uint8_t *q, const float *x, const 
     return sqrt(err / ref);
 }
 
-/* The weights: 64 rows of Gaussian numbers, encoded, over and over; random codes with scales from
- * 2^-4 where there is no encoder. */
+/* The weights: 64 rows of Gaussian numbers, encoded, over and over. */
 static uint8_t *bench_weights(quant_type t, size_t rows, size_t cols)
 {
     size_t size = quant_row_size(t, cols), i;
     float *x = (float *)malloc(64 * cols * sizeof *x);
+    float *flat = (float *)malloc(cols * sizeof *flat);
     uint8_t *q = (uint8_t *)malloc((rows + 64) * size);
     uint32_t s = 1;
     quant_encoder e;
-    if (!x || !q) die("memory");
+    if (!x || !q || !flat) die("memory");
     for (i = 0; i < 64 * cols; i++) {
         float sum = -6;
         int k;
         for (k = 0; k < 12; k++) sum += (float)((s = s * 1664525u + 1013904223u) >> 8) / 16777216;
         x[i] = 0.02f * sum;
     }
-    if (quant_encoder_init(&e, t, 0, NULL, 0) == QUANT_OK) {
-        if (quant_from_f32(&e, q, x, 64, cols, NULL, NULL)) die("encode");
-    } else {
-        const size_t block = quant_type_get(t)->block_size;
-        for (i = 0; i < 64 * size; i++) q[i] = (uint8_t)((s = s * 1664525u + 1013904223u) >> 24);
-        for (i = 0; i < 64 * size; i += block) {
-            if (t == QUANT_IQ1_M) q[i + 55] = 0x30 | (q[i + 55] & 15);
-            else q[i + 1] = 0x2c;
-        }
-    }
+    for (i = 0; i < cols; i++) flat[i] = 1;
+    if (quant_encoder_init(&e, t, 0, NULL, 0) || quant_from_f32(&e, q, x, 64, cols,
+        quant_type_get(t)->flags & QUANT_TF_NEEDS_IMPORTANCE ? flat : NULL, NULL)) die("encode");
     for (i = 64; i < rows; i += 64) memcpy(q + i * size, q, 64 * size);
     free(x);
+    free(flat);
     return q;
 }
 
