@@ -854,9 +854,13 @@ static inline int lw_check(lw_work *w)
             char name[96];
             if (w->o->methods & LW_GPTQ ? quant_gptq_size(&grid, x->cols) != 0
                 : awq_target(w, (int)m, &a) && quant_awq_scratch_size(&a) != 0) continue;
-            return llama_fail(w->err, "%s: rounding to %s is not supported for it",
+            return llama_fail(w->err, "%s: %s is not for %s%s",
                               llama_printable(name, sizeof name, x->from->tensor->name),
-                              grid.bits ? "these integers" : quant_type_name(grid.type));
+                              w->o->methods & LW_GPTQ ? "gptq" : "awq",
+                              grid.bits ? "these integers" : quant_type_name(grid.type),
+                              w->o->methods & LW_GPTQ && !grid.bits
+                              ? "; it takes Q4_0 to Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS, MXFP4, "
+                                "NVFP4, TQ2_0; awq takes codebooks, too" : "");
         }
     return 0;
 }

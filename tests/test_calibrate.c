@@ -156,6 +156,7 @@ static void cli_gptq_says_so_first(void)
     CHECK(refuses("build/calibrate gptq " TINY " none.txt " DIR "none/x.gguf Q4_0",
                   "none/x.gguf: No such file"));
     CHECK(refuses(GPTQ "x.gguf Q4_KM", "Q4_KM: no such type or mix; `quantize --help` lists"));
+    CHECK(refuses(GPTQ "x.gguf IQ3_S", "gptq is not for IQ3_S; it takes Q4_0 to Q8_0, "));
     REQUIRE(test_make_model("qwen2", DIR "narrow.gguf", NULL));
     CHECK(shell("build/calibrate gptq " DIR "narrow.gguf examples/models/story.txt " DIR
                 "narrow-q.gguf Q4_K_M --ctx 64 --tokens 64", out, sizeof out) == 0);
