@@ -948,7 +948,7 @@ static void test_device(void)
  * search of races, which is slow. */
 static void test_races(void)
 {
-    one_plan_of = 5;
+    one_plan_of = 9;
     for (int i = 0; i < 2; i++) {
         on_device d = upload(i ? GPTQ_V1 : GPTQ_SYM, 72, 672, i ? 32 : 128);
         test_plans(&d, i ? 3 : 21, i);
