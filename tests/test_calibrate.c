@@ -365,8 +365,8 @@ static void cli_awq_refuses(void)
 {
     CHECK(refuses(RUN_AWQ("awq") "x.gguf Q9_9", "no such type"));
     CHECK(refuses(RUN_AWQ("awq") "x.gguf int9g32", "no such type"));
-    CHECK(refuses(RUN_AWQ("awq") "x.gguf F16 --ctx 64 --tokens 128", "rounding to F16"));
-    CHECK(refuses(RUN_AWQ("awq+gptq") "x.gguf F32 --ctx 64 --tokens 128", "rounding to F32"));
+    CHECK(refuses(RUN_AWQ("awq") "x.gguf F16 --ctx 64 --tokens 128", "awq is not for F16"));
+    CHECK(refuses(RUN_AWQ("awq+gptq") "x.gguf F32 --ctx 64 --tokens 128", "gptq is not for F32;"));
     CHECK(refuses(RUN_AWQ("awq") "x.gguf Q4_0 --sweeps 2", "bad argument"));
     CHECK(refuses(RUN_AWQ("awq") "x.gguf Q4_0 --damp .1", "bad argument"));
     CHECK(refuses(RUN_AWQ("awq") "x.gguf Q4_0 --order act", "bad argument"));
