@@ -387,6 +387,7 @@ typedef struct bench_options {
     size_t rows, cols, cold;
     quant_cpu cpu;
     double seconds;
+    char wanted[QUANT_TYPE_COUNT];      /* of types                                              */
 } bench_options;
 
 /* One sample of GB/s of memory, or Gop/s of vpdpbusd (0 where there is none). */
@@ -531,17 +532,6 @@ static void bench_product(const bench_options *o, quant_type t, size_t tokens, u
 }
 
 /* Is name in the comma-separated list? */
-/* Whether a type is in the list, whose names were checked */
-static int listed(const char *list, const char *name)
-{
-    size_t n = strlen(name);
-    const char *p = list;
-    if (strcmp(list, "all") == 0) return 1;
-    for (; (p = strstr(p, name)) != NULL; p++)
-        if ((p == list || p[-1] == ',') && (p[n] == 0 || p[n] == ',')) return 1;
-    return 0;
-}
-
 static void products(const bench_options *o)
 {
     size_t huge = (size_t)2 << 20, one = o->rows * o->cols * 4 + huge, i, most = 1;
@@ -572,7 +562,7 @@ static void products(const bench_options *o)
     printf("type\tisa\ttokens\tthreads\tus\tgw_s\tgb_s\tfrac_dram\tgflops\tfrac_peak\trel_err\n");
     for (t = 0; t < QUANT_TYPE_COUNT; t++) {
         const quant_type_info *info = quant_type_get(t);
-        if (!listed(o->types, info->name) || !(info->flags & QUANT_TF_DECODE)) continue;
+        if (!o->wanted[t]) continue;
         if (o->cols % info->block_len) {
             fprintf(stderr, "bench: %s left out: its blocks of %u do not divide %zu columns\n",
                     info->name, (unsigned)info->block_len, o->cols);
@@ -635,35 +625,44 @@ static void packing(void)
     free(x);
 }
 
-/* NULL, or what is wrong with the options; names of types become those of the table */
-static const char *bad_options(const bench_options *o, char *types, size_t size)
+/* The instruction set of that name; die if there is none, or not here */
+static quant_cpu isa_of(const char *name)
+{
+    quant_cpu cpu = 128;
+    while (cpu > 0 && strcmp(quant_cpu_name(cpu), name) != 0) cpu >>= 1;
+    if ((!cpu && strcmp(name, "scalar") != 0) || (cpu & ~quant_cpu_detect()))
+        die("--isa: this machine does not have it");
+    return cpu;
+}
+
+/* NULL, or what is wrong with the options; sets o->wanted */
+static const char *bad_options(bench_options *o)
 {
     const char *p = o->types;
     char *end;
-    size_t n = 0;
+    quant_type t;
     if (o->threads < 1 || o->threads > MAX_THREADS) return "--threads: 1 to 64";
     if (!o->rows || !o->cols) return "--rows, --cols: at least 1";
     if (!(o->seconds > 0)) return "--seconds: more than 0";
-    if (o->cpu & ~quant_cpu_detect()) return "--isa: this machine does not have it";
     for (p = o->tokens; ; p = end + 1) {
         long m = strtol(p, &end, 10);
         if (end == p || m < 1 || m > 1 << 20) return "--tokens: numbers from 1 to 2^20";
         if (*end == 0) break;
         if (*end != ',') return "--tokens: numbers with commas between";
     }
-    if (strcmp(o->types, "all") == 0) return memcpy(types, "all", 4), NULL;
+    for (t = 0; t < QUANT_TYPE_COUNT; t++)
+        o->wanted[t] = strcmp(o->types, "all") == 0 && quant_type_get(t)->flags & QUANT_TF_DECODE;
+    if (strcmp(o->types, "all") == 0) return NULL;
     for (p = o->types; ; p++) {
         char name[32];
         size_t len = strcspn(p, ",");
-        quant_type t;
         if (len >= sizeof name) return "--type: no such type";
         memcpy(name, p, len);
         name[len] = 0;
         t = quant_type_find(name);
         if (t >= QUANT_TYPE_COUNT || !(quant_type_get(t)->flags & QUANT_TF_DECODE))
             return "--type: no such type of weights (see build/inspect or the README's table)";
-        n += (size_t)snprintf(types + n, size - n, "%s%s", n ? "," : "", quant_type_name(t));
-        if (n >= size) return "--type: too many";
+        o->wanted[t] = 1;
         p += len;
         if (!*p) return NULL;
     }
@@ -671,10 +670,9 @@ static const char *bad_options(const bench_options *o, char *types, size_t size)
 
 static int matmul_main(int argc, char **argv)
 {
-    static char types[1024];
     const char *bad;
     bench_options o = { "all", "1,8,512", 1, 4096, 4096, 700, 0,
-                        0.5 };
+                        0.5, { 0 } };
     int i;
     o.cpu = quant_cpu_detect();
     for (i = 0; i + 1 < argc; i += 2) {
@@ -686,11 +684,8 @@ static int matmul_main(int argc, char **argv)
         else if (strcmp(k, "--cols") == 0) o.cols = (size_t)atol(v);
         else if (strcmp(k, "--cold") == 0) o.cold = (size_t)atol(v);
         else if (strcmp(k, "--seconds") == 0) o.seconds = atof(v);
-        else if (strcmp(k, "--isa") == 0) {
-            for (o.cpu = 128; o.cpu > 0; o.cpu >>= 1)
-                if (strcmp(quant_cpu_name(o.cpu), v) == 0) break;
-            if (!o.cpu && strcmp(v, "scalar") != 0) break;
-        } else break;
+        else if (strcmp(k, "--isa") == 0) o.cpu = isa_of(v);
+        else break;
     }
     if (i < argc) {
         fprintf(stderr, "usage: bench matmul [options]\n"
@@ -706,8 +701,7 @@ static int matmul_main(int argc, char **argv)
                 "  --seconds S      for each line of the table, limits included (0.5)\n");
         return argc == 1 && strcmp(argv[0], "--help") == 0 ? 0 : 1;
     }
-    if ((bad = bad_options(&o, types, sizeof types)) != NULL) die(bad);
-    o.types = types;
+    if ((bad = bad_options(&o)) != NULL) die(bad);
     products(&o);
     return 0;
 }
@@ -844,7 +838,7 @@ static void linalg_factor(quant_cpu cpu, float *a, const float *h, size_t cols, 
 
 static int linalg_main(int argc, char **argv)
 {
-    quant_cpu cpu = quant_cpu_detect(), isa;
+    quant_cpu cpu = quant_cpu_detect();
     size_t cols = 4096, tokens = 512, i;
     double seconds = 1;
     float *h, *x, *a;
@@ -852,12 +846,8 @@ static int linalg_main(int argc, char **argv)
     for (i = 0; (int)i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--cols") == 0) cols = (size_t)atol(argv[i + 1]);
         else if (strcmp(argv[i], "--seconds") == 0) seconds = atof(argv[i + 1]);
-        else if (strcmp(argv[i], "--isa") == 0) {
-            for (isa = 128; isa > 0 && strcmp(quant_cpu_name(isa), argv[i + 1]); isa >>= 1) {}
-            if ((isa & ~quant_cpu_detect()) || (!isa && strcmp(argv[i + 1], "scalar")))
-                die("--isa: this machine does not have it");
-            cpu = isa;
-        } else break;
+        else if (strcmp(argv[i], "--isa") == 0) cpu = isa_of(argv[i + 1]);
+        else break;
     }
     if ((int)i < argc || !cols || !(seconds > 0)) {
         fprintf(stderr, "usage: bench linalg [--isa I] [--cols N] [--seconds S]\n");
