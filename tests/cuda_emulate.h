@@ -125,22 +125,24 @@ struct emu_fiber {
     emu_fiber *free_next;
 };
 
+/* sync: addresses, what the sanitizer knows a turn by */
+struct emu_barrier { uint32_t arrived, turn; char sync[2]; };
+
 /* Of what all lanes of a warp take part in, with what they bring */
 struct emu_warp {
     uint32_t arrived, turn;
     const uint32_t *a[32], *b[32];
     float *c[32];
     uint32_t out[32][4], row[32][4];
-    char sync[2];                       /* addresses: what the sanitizer knows a turn by         */
+    emu_barrier barrier;
 };
-struct emu_barrier { uint32_t arrived, turn; char sync[2]; };
 
 /* A wgmma that has been issued: executed by lane 0 of the warp at the wait */
 struct emu_wgmma {
     uint32_t a[32][4];
     float *d[32];
     uint64_t desc;
-    int tokens, bf, lanes;
+    int tokens, bf;
 };
 struct emu_block;
 struct emu_cluster {
@@ -438,15 +440,7 @@ template <class F> static void emu_together(F work)
     emu_wait_turn(&w->turn, turn);
 }
 static void emu_nothing(emu_warp *) {}
-static inline void emu_syncwarp(void)
-{
-    const emu_quiet quiet;
-    emu_warp *w = emu_my_warp();
-    char *sync = &w->sync[w->turn & 1];
-    __tsan_release(sync);
-    emu_together(emu_nothing);
-    __tsan_acquire(sync);
-}
+static inline void emu_syncwarp(void) { emu_meet(&emu_my_warp()->barrier, 32); }
 #define __syncwarp emu_syncwarp
 
 static void cluster_barrier(void)
