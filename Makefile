@@ -1,6 +1,7 @@
 # quant.h: `make demo` shows it, `make test` checks it, `make help` lists the rest.
 CC ?= cc
-CFLAGS ?= -O2 -g
+# -g1 is what the lines of a backtrace need; with -g, gcc takes twice as long for quant.h.
+CFLAGS ?= -O2 -g1
 WARN = -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla
 ALL_CFLAGS = -std=c99 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 $(WARN) $(CFLAGS)
 B = build
@@ -41,8 +42,8 @@ $(B)/bench: tests/bench.c quant.h | $(B)
 	$(CC) $(ALL_CFLAGS) tests/bench.c -lm -lpthread -o $@
 
 # Without arguments these replay inputs of their own: part of `make test`.
-$(B)/fuzz_%: tests/fuzz_%.c quant.h | $(B)
-	$(CC) $(ALL_CFLAGS) -DQUANT_NO_SIMD -DFUZZ_REPLAY $< -lm -o $@
+$(B)/fuzz_%: tests/fuzz_%.c quant.h $(B)/quant.o | $(B)
+	$(CC) $(ALL_CFLAGS) -DFUZZ_REPLAY $< $(B)/quant.o -lm -o $@
 
 $(B)/%: examples/%.c $(wildcard examples/*.h) quant.h $(B)/quant.o | $(B)
 	$(CC) $(ALL_CFLAGS) $< $(B)/quant.o -lm -lpthread -o $@
@@ -107,34 +108,38 @@ $(B)/cuda_matmul: examples/cuda_matmul.cu $(B)/quant_cuda.o $(B)/quant.o
 
 # The same tests in builds of their own, side by side with -j.  clang 14's memory sanitizer does not
 # know fstat, hence no mmap and no programs there.  Thread sanitizer: the programs with threads.
-SANITIZERS = sanitize-gcc sanitize-clang sanitize-memory sanitize-threads
+# The longest come first.  -O1 -g1: for -O2 -g gcc takes four times as long.
+SANITIZERS = sanitize-memory sanitize-gcc sanitize-clang sanitize-threads
 sanitize: $(SANITIZERS)
 tree = rm -rf $(B)/$@ && mkdir -p $(B)/$@ && \
     ln -s $(addprefix ../../,Makefile quant.h quant.c examples tests) $(B)/$@
 sanitize-gcc:
 	@$(tree)
-	$(MAKE) -C $(B)/$@ CC=gcc CFLAGS='-O2 -g $(SANITIZE)' test
+	$(MAKE) -C $(B)/$@ CC=gcc CFLAGS='-O1 -g1 $(SANITIZE)' test
 	@rm -rf $(B)/$@
 sanitize-clang:
 	@$(tree)
-	$(MAKE) -C $(B)/$@ CC=clang CFLAGS='-O1 -g $(SANITIZE)' test
+	$(MAKE) -C $(B)/$@ CC=clang CFLAGS='-O1 -g1 $(SANITIZE)' test
 	@rm -rf $(B)/$@
 sanitize-memory:
 	@$(tree)
 	$(MAKE) -C $(B)/$@ CC=clang build/test $(FUZZ:%=build/fuzz_%) \
-	    CFLAGS='-O1 -g -fsanitize=memory -fno-sanitize-recover=all -DQUANT_NO_MMAP'
+	    CFLAGS='-O2 -g1 -fsanitize=memory -fno-sanitize-recover=all -DQUANT_NO_MMAP'
 	cd $(B)/$@ && build/test -cli
 	@rm -rf $(B)/$@
 sanitize-threads:
 	@$(tree)
-	$(MAKE) -C $(B)/$@ CC=clang CFLAGS='-O1 -g -fsanitize=thread' all
+	$(MAKE) -C $(B)/$@ CC=clang CFLAGS='-O1 -g1 -fsanitize=thread' all
 	cd $(B)/$@ && build/test threads
 	@rm -rf $(B)/$@
 
 fuzz: $(FUZZ:%=fuzz-%)
-$(FUZZ:%=fuzz-%): fuzz-%: | $(B)
-	@clang -g -O1 -DQUANT_NO_SIMD -fsanitize=fuzzer,address,undefined,float-cast-overflow \
-	    -fno-sanitize-recover=all tests/fuzz_$*.c -lm -o $(B)/libfuzzer_$*
+FUZZER = clang -g1 -O1 -DQUANT_NO_SIMD -fsanitize=fuzzer,address,undefined,float-cast-overflow \
+    -fno-sanitize-recover=all
+$(B)/libfuzzer.o: quant.c quant.h | $(B)
+	@$(FUZZER) -c quant.c -o $@
+$(FUZZ:%=fuzz-%): fuzz-%: $(B)/libfuzzer.o
+	@$(FUZZER) tests/fuzz_$*.c $(B)/libfuzzer.o -lm -o $(B)/libfuzzer_$*
 	@mkdir -p $(B)/corpus_$*
 	@$(B)/libfuzzer_$* -max_total_time=$(SECONDS_EACH) -max_len=8192 -print_final_stats=0 \
 	    -artifact_prefix=$(B)/ $(B)/corpus_$* > $(B)/fuzz_$*.log 2>&1 \

@@ -1,12 +1,11 @@
 /* Fuzz target of the GGUF reader.
  *
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz_gguf.c -o fuzz_gguf
- *   cc -g -DFUZZ_REPLAY tests/fuzz_gguf.c -o replay;  replay [FILE...]
+ *   clang -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz_gguf.c quant.c -o fuzz_gguf
+ *   cc -g -DFUZZ_REPLAY tests/fuzz_gguf.c quant.c -o replay;  replay [FILE...]
  *
  * Opens the input from memory and through a callback, reads everything that the reader hands out
  * and stops the program where a promise of the header is broken.  The replay program takes files,
  * or, without any, mutates files of its own: always the same ones, FUZZ_ROUNDS of them. */
-#define QUANT_IMPLEMENTATION
 #include "../quant.h"
 #include <stdio.h>
 #include <stdlib.h>

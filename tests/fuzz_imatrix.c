@@ -1,13 +1,14 @@
 /* Fuzz target: opens the input as an importance file and reads all that it gives.
  *
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz_imatrix.c -o fuzz_imatrix
- *   cc -g -fsanitize=address,undefined -DFUZZ_REPLAY tests/fuzz_imatrix.c -o replay
+ *   clang -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz_imatrix.c quant.c -o fuzz_imatrix
+ *   cc -g -fsanitize=address,undefined -DFUZZ_REPLAY tests/fuzz_imatrix.c quant.c -o replay
  *
  * With FUZZ_REPLAY it has a main of its own: `replay FILE...` runs the files of a corpus or a
  * crash, `replay` changes two built-in files at random, the same changes every time. */
-#define QUANT_IMPLEMENTATION
 #include "../quant.h"
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -76,10 +77,16 @@ static size_t seed_write(void *user, const void *p, size_t n)
     return n;
 }
 
+static void put(uint8_t *p, uint64_t v, int size)      /* little-endian                         */
+{
+    int i;
+    for (i = 0; i < size; i++) p[i] = (uint8_t)(v >> (8 * i));
+}
+
 static void seed_i32(seed *s, uint32_t v)
 {
     uint8_t b[4];
-    quant__put32(b, v);
+    put(b, v, 4);
     demand(seed_write(s, b, 4) == 4);
 }
 
@@ -94,7 +101,12 @@ static void seed_dat(seed *s)
         seed_write(s, name, sizeof name - 1);
         seed_i32(s, (uint32_t)i);
         seed_i32(s, 5);
-        for (k = 0; k < 5; k++) seed_i32(s, quant__bits((float)(i * k)));
+        for (k = 0; k < 5; k++) {
+            float f = (float)(i * k);
+            uint32_t bits;
+            memcpy(&bits, &f, 4);
+            seed_i32(s, bits);
+        }
     }
     seed_i32(s, 100);
     seed_i32(s, 4);
@@ -134,8 +146,8 @@ static void mutate(seed *s, uint64_t *state)
     switch (next(state) % 7) {
         case 0: if (left) s->p[at] ^= (uint8_t)(1u << next(state) % 8); break;
         case 1: if (left) s->p[at] = (uint8_t)next(state); break;
-        case 2: if (left >= 4) quant__put32(s->p + at, v); break;
-        case 3: if (left >= 8) quant__put64(s->p + at, (uint64_t)v << next(state) % 33); break;
+        case 2: if (left >= 4) put(s->p + at, v, 4); break;
+        case 3: if (left >= 8) put(s->p + at, (uint64_t)v << next(state) % 33, 8); break;
         case 4:
             if (k > left) k = left;
             memmove(s->p + at, s->p + at + k, left - k);

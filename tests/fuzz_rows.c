@@ -1,10 +1,11 @@
 /* Fuzz target: any bytes decode as any type, any floats encode into any type.  With
  * -fsanitize=fuzzer it is a libFuzzer target; with -DFUZZ_REPLAY it replays files, or without
  * arguments a fixed number of random inputs. */
-#define QUANT_IMPLEMENTATION
 #include "../quant.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static void need(int ok, const char *what)
 {
