@@ -1060,7 +1060,7 @@ typedef struct quant_cuda_matrix {
 } quant_cuda_matrix;
 
 enum {                              /* quant_cuda_device.flags                                   */
-    /* A product starts to read its weights while the kernel before it on the stream still runs
+    /* A product starts to read its weights while kernels before it on the stream still run
      * (programmatic dependent launch, compute capability 9.0 and up).  Only for weights that no
      * kernel on that stream has just written. */
     QUANT_CUDA_OVERLAP = 1,

@@ -31,6 +31,8 @@
  *    block in shared memory, then over `splits` blocks: of one cluster through distributed shared
  *    memory (9.0 and up), else through the workspace, the last block to arrive adding in the
  *    fixed order 0, 1, ... and resetting its counter.  Every order is fixed: same call, same bytes.
+ *    Hopper has two more for the same packed form, with the tensor copy engine: one that computes
+ *    as this one does, for few tokens, and one with wgmma.  make_plan() chooses.
  *
  * 3. Codes of other widths, with a kernel of their own (see there): IQ4_NL, Q6_K, Q8_0.  A tile has
  *    128 bytes for each bit of a code, a lane as many words as a code has bits, for the same
@@ -68,6 +70,7 @@ enum {
     Q_STAGES = 3,                   /* units of the ring in shared memory                        */
     Q_MAX_WARPS = 16,               /* of a block                                                */
     Q_FIXED = 3072,                 /* shared memory beside the ring, with some to spare         */
+    Q_COUNTERS = 4096,              /* of the workspace                                          */
     C_WARPS = 8                     /* of a block of the kernels for other codes                 */
 };
 
@@ -232,6 +235,35 @@ static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4]
 #endif
 }
 
+/* *p += v, after all that was written before, also by lanes met in __syncwarp(); what *p was */
+static __device__ __forceinline__ unsigned add_release(unsigned *p, unsigned v)
+{
+    unsigned old = 0;
+#if __CUDA_ARCH__ >= 700
+    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v)
+                 : "memory");
+#endif
+    return old;
+}
+/* *p, before all that is read after it */
+static __device__ __forceinline__ unsigned load_acquire(const unsigned *p)
+{
+    unsigned v = 0;
+#if __CUDA_ARCH__ >= 700
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+#endif
+    return v;
+}
+static __device__ __forceinline__ bool any_lane(bool b)
+{
+    return __any_sync(0xffffffffu, b);
+}
+/* v of another lane */
+static __device__ __forceinline__ float shuffle(float v, uint32_t lane)
+{
+    return __shfl_sync(0xffffffffu, v, (int)lane);
+}
+
 /* Bytes number s & 7 for each nibble s of `sel` out of b:a */
 static __device__ __forceinline__ uint32_t pick_bytes(uint32_t a, uint32_t b, uint32_t sel)
 {
@@ -347,14 +379,20 @@ static __device__ __forceinline__ void bulk_prefetch(const void *src, uint32_t b
 {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(src), "r"(bytes) : "memory");
 }
-/* Copies a box of a tensor, from (col, row) on; its bytes count at the barrier.  What lies outside
- * the tensor becomes 0. */
+/* Copies a box of a tensor, from (col, row, plane) on; its bytes count at the barrier.  What lies
+ * outside the tensor becomes 0. */
 static __device__ __forceinline__ void tensor_copy(uint32_t dst, const CUtensorMap *map,
-                                                   uint32_t col, uint32_t row, uint32_t bar)
+                                                   uint32_t col, uint32_t row, uint32_t plane,
+                                                   uint32_t bar)
 {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
-                 "[%0], [%1, {%2, %3}], [%4];"
-                 :: "r"(dst), "l"(map), "r"(col), "r"(row), "r"(bar) : "memory");
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3, %4}], [%5];"
+                 :: "r"(dst), "l"(map), "r"(col), "r"(row), "r"(plane), "r"(bar) : "memory");
+}
+/* The copy engine will need this map soon */
+static __device__ __forceinline__ void map_prefetch(const CUtensorMap *map)
+{
+    asm volatile("prefetch.tensormap [%0];" :: "l"(map) : "memory");
 }
 
 static __device__ __forceinline__ void wgmma_fence()
@@ -479,16 +517,17 @@ Q_BOTH __forceinline__ float2 scaled(const quant__job &j, float2 v, float factor
 /* How the tensor-core kernel treats the scales, by the number of 8-token tiles NT.
  *   Up to 4 tiles: q - zero is formed exactly, in half floats or bfloat16, before the product; sums
  *     of a group are multiplied by their scale in fp32.
- *   OFFSET: mma takes the bare nibbles: as half floats they are denormals q 2^-24, which the tensor
- *     cores multiply exactly (2^24 goes into the last factor), as bfloat16 128 + q.  One more mma
- *     with ones gives the sums of x that the offsets multiply.
+ *   1 tile, and OFFSET: mma takes the bare nibbles: as half floats they are denormals q 2^-24,
+ *     which the tensor cores multiply exactly (2^24 goes into the last factor), as bfloat16
+ *     128 + q.  One more mma with ones for 32 columns of a tile gives the sums of x that offsets
+ *     and zero points multiply.  For more tiles that costs more than the subtractions.
  *   8 tiles: two sets of accumulators would not fit; the scale goes into the weights.
  * Half floats have room for a nibble at bit 4 as well, which saves shifts: rows g + 8 are then 16
  * times too large and their scales divided by 16 (`high`). */
 template <int BF, int NT, int ZM> struct policy {
     static constexpr bool high = !BF;
     static constexpr bool in_weights = NT >= 8 && !BF;
-    static constexpr bool ones = !in_weights && ZM == QUANT_CUDA_OFFSET;
+    static constexpr bool ones = !in_weights && (ZM == QUANT_CUDA_OFFSET || NT == 1);
 };
 
 /* Scales of the four rows of a lane (g, g + 8, g + 16, g + 24) in the form its policy wants. */
@@ -551,14 +590,23 @@ static __device__ __forceinline__ void end_group(float (&total)[2][NT][4], float
                                                  float (&sum_x)[NT][4], const row_scales &r)
 {
     typedef policy<BF, NT, ZM> P;
+    const int t = threadIdx.x & 3;
 #pragma unroll
     for (int n = 0; n < NT; n++) {
+        /* The activations of 32 columns as they are, taken for an A operand, are eight tokens of
+         * columns 0-7 and 16-23, then the same tokens of columns 8-15 and 24-31. */
+        float sums[2] = {0, 0};                 /* of this lane's two tokens                   */
+        if (P::ones) {
+            const float sum = sum_x[n][0] + sum_x[n][2];
+#pragma unroll
+            for (int c = 0; c < 2; c++) sums[c] = shuffle(sum, (uint32_t)(2 * t + c) * 4);
+        }
 #pragma unroll
         for (int m = 0; m < 2; m++) {
 #pragma unroll
             for (int c = 0; c < 4; c++) {
                 int row = 2 * m + (c >> 1);
-                float v = acc[m][n][c], sx = sum_x[n][c & 1];
+                float v = acc[m][n][c], sx = sums[c & 1];
                 if (ZM == QUANT_CUDA_OFFSET) {
                     if (BF) v = fmaf(-128.0f, sx, v);
                     total[m][n][c] = fmaf(r.z[row], sx, total[m][n][c]);
@@ -567,50 +615,71 @@ static __device__ __forceinline__ void end_group(float (&total)[2][NT][4], float
                 acc[m][n][c] = 0;
             }
         }
-#pragma unroll
-        for (int c = 0; c < 4; c++) sum_x[n][c] = 0;
     }
+#pragma unroll
+    for (int i = 0; i < NT * 4; i++) sum_x[i / 4][i % 4] = 0;
+}
+
+/* Activations of 128 columns in shared memory: two halves, each [token][128 bytes] in 16-byte
+ * pieces, piece p of a line at p ^ (line & 7), so that one piece of eight tokens lies in all 32
+ * banks.  Where in its half this lane finds its piece of the first 32 columns; line: number of the
+ * first one of the half.  Columns of a product are independent: what is read for tokens beyond the
+ * last one does not matter, if only it is inside our memory. */
+static __device__ __forceinline__ uint32_t x_place(uint32_t lane, uint32_t token, uint32_t line)
+{
+    return token * 128 + ((lane >> 3 ^ (line + token)) & 7) * 16;
 }
 
 /* One unit: 32 rows x 128 columns x NT * 8 tokens.  Shared addresses: ws this lane's 16 bytes of
- * the first tile, rec the records, xs the activations [token][256 bytes] in 16-byte pieces.
- * TPG: tiles of a group where known, else 0. */
-template <int BF, int NT, int ZM, int TPG>
+ * the first tile, rec the records, x0 and x1 its places in the halves of the activations.  TPG:
+ * tiles of a group where known, else 0. */
+template <int BF, int NT, int ZM, int TPG, bool AHEAD>
 static __device__ __forceinline__ void unit(float (&total)[2][NT][4], uint32_t ws, uint32_t rec,
-                                            uint32_t xs, uint32_t x_piece,
-                                            uint32_t tiles_per_group, int g)
+                                            uint32_t x0, uint32_t x1, uint32_t tiles_per_group,
+                                            int g)
 {
     typedef policy<BF, NT, ZM> P;
     const uint32_t one = BF ? 0x3f803f80u : 0x00010001u;
-    const uint32_t ones[4] = {one, one, one, one};
     float acc[2][NT][4] = {}, sum_x[NT][4] = {};
     row_scales r;
+    uint4 q[Q_UNIT], b[2][NT];
     if (TPG) tiles_per_group = TPG;
+    auto load_x = [&](int k) {
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+            b[k & 1][n] = load_matrices(((k < 2 ? x0 : x1) ^ (uint32_t)((k & 1) * 64)) + n * 1024);
+    };
+    if (AHEAD) {
+        q[0] = load_shared16(ws);
+        load_x(0);
+#pragma unroll
+        for (int k = 1; k < Q_UNIT; k++) q[k] = load_shared16(ws + k * Q_TILE_BYTES);
+    }
 #pragma unroll
     for (int k = 0; k < Q_UNIT; k++) {
         if ((k & (tiles_per_group - 1)) == 0) {
             load_scales<BF, NT, ZM>(r, rec, g);
             rec += record_bytes(ZM);
         }
-        const uint4 q = load_shared16(ws + k * Q_TILE_BYTES);
-        uint32_t a[2][2][4];
+        if (!AHEAD) q[k] = load_shared16(ws + k * Q_TILE_BYTES);
+        if (!AHEAD) load_x(k);
+        else if (k + 1 < Q_UNIT) load_x(k + 1);
 #pragma unroll
-        for (int m = 0; m < 2; m++) {
-            weights<BF, NT, ZM>(a[m][0], m ? q.z : q.x, r, m);
-            weights<BF, NT, ZM>(a[m][1], m ? q.w : q.y, r, m);
-        }
+        for (int s = 0; s < 2; s++) {
+            uint32_t a[2][4];
+            weights<BF, NT, ZM>(a[0], s ? q[k].y : q[k].x, r, 0);
+            weights<BF, NT, ZM>(a[1], s ? q[k].w : q[k].z, r, 1);
 #pragma unroll
-        for (int n = 0; n < NT; n++) {
-            const uint4 b = load_matrices(xs + (x_piece ^ (uint32_t)(k * 64)) + n * 2048);
+            for (int n = 0; n < NT; n++) {
+                const uint4 x = b[k & 1][n];
+                const uint32_t b0 = s ? x.z : x.x, b1 = s ? x.w : x.y;
 #pragma unroll
-            for (int m = 0; m < 2; m++)
-                mma<BF>(P::in_weights ? total[m][n] : acc[m][n], a[m][0], b.x, b.y);
-#pragma unroll
-            for (int m = 0; m < 2; m++)
-                mma<BF>(P::in_weights ? total[m][n] : acc[m][n], a[m][1], b.z, b.w);
-            if (P::ones) {
-                mma<BF>(sum_x[n], ones, b.x, b.y);
-                mma<BF>(sum_x[n], ones, b.z, b.w);
+                for (int m = 0; m < 2; m++)
+                    mma<BF>(P::in_weights ? total[m][n] : acc[m][n], a[m], b0, b1);
+                if (P::ones && s) {             /* tokens as rows, see end_group()             */
+                    const uint32_t rows[4] = {x.x, x.y, x.z, x.w};
+                    mma<BF>(sum_x[n], rows, one, one);
+                }
             }
         }
         if (!P::in_weights && ((k + 1) & (tiles_per_group - 1)) == 0)
@@ -619,7 +688,8 @@ static __device__ __forceinline__ void unit(float (&total)[2][NT][4], uint32_t w
 }
 
 /* Adds the partial sums of a block's slices and of all blocks of the split, and writes y.
- * Called by all threads; `part` is free shared memory, [wk][mt][pitch]. */
+ * Called by all threads, also of a warp beyond wr wk, which has none; `part` is free shared memory,
+ * [wk][mt][pitch]. */
 template <int BF, int NT>
 static __device__ __forceinline__ void finish(const quant__job &j, float (&total)[2][NT][4],
                                               float *part, uint32_t block_row, uint32_t split,
@@ -639,7 +709,7 @@ static __device__ __forceinline__ void finish(const quant__job &j, float (&total
 #pragma unroll
             for (int c = 0; c < 4; c++) {
                 uint32_t token = n * 8 + 2 * t + (c & 1);
-                if (token < mt)
+                if (token < mt && wk < j.wk)
                     part[(wk * mt + token) * pitch + wr * 32 + 16 * m + g + 8 * (c >> 1)]
                         = total[m][n][c];
             }
@@ -723,9 +793,10 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
     const uint32_t unit_recs = TPG == 4 ? 1 : j.recs_per_unit;
     const uint32_t rec_bytes = unit_recs * record_bytes(ZM);
     const uint32_t w_bytes = Q_UNIT * Q_TILE_BYTES + rec_bytes;
-    const uint32_t stage_bytes = j.wr * w_bytes + (NT == 1 ? mt : NT * 8) * 256;
+    const uint32_t x_half = (NT == 1 ? mt : NT * 8) * 128;
+    const uint32_t stage_bytes = (j.wr * w_bytes + 2 * x_half + 127) / 128 * 128;
     const uint32_t ring = smem_address(smem) + wk * ST * stage_bytes;
-    const uint32_t w_at = wr * w_bytes + lane * 16, x_at = j.wr * w_bytes;
+    const uint32_t w_at = 2 * x_half + wr * w_bytes;            /* in a stage, after x           */
 
     /* What the next copies read; all advance by wk units at a time. */
     const uint8_t *w_src = j.tiles + ((size_t)row_tile * j.kt + (size_t)u0 * Q_UNIT)
@@ -735,16 +806,14 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
     uint32_t w_unit = u0, x_unit = u0;
     const uint32_t full = j.kt / Q_UNIT;        /* units before the last one, if that is cut   */
 
-    /* Activations in shared memory: [token][16 pieces]; piece p is stored at p ^ (token & 7), so
-     * that one piece of eight tokens lies in all 32 banks.  This lane copies piece p of tokens
-     * x_token, x_token + 2 wr, ... */
+    /* This lane copies 16-byte piece p of 256 bytes of tokens x_token, x_token + 2 wr, ... */
     const uint32_t x_token = (wr * 32 + lane) >> 4, p = lane & 15;
     const uint8_t *x_src = (const uint8_t *)j.x
         + ((size_t)(token0 + x_token) * j.ldx + (size_t)u0 * 128) * 2 + p * 16;
     const size_t x_step = (size_t)j.wr * 2 * j.ldx * 2;
 
     auto copy_weights = [&](uint32_t stage) {
-        const uint32_t dst = stage + w_at;
+        const uint32_t dst = stage + w_at + lane * 16;
         if (w_unit < full) {
 #pragma unroll
             for (int a = 0; a < Q_UNIT; a++)
@@ -765,9 +834,9 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
     auto copy_x = [&](uint32_t stage) {
         const bool valid = x_unit * Q_UNIT + (p >> 2) < j.kt;
         const uint8_t *src = x_src;
-        const uint32_t dst = stage + x_at;
+        const uint32_t dst = stage + (p >> 3) * x_half;
         for (uint32_t token = x_token; token < mt; token += j.wr * 2) {
-            copy16_if(dst + token * 256 + ((p ^ (token & 7)) << 4), src, valid);
+            copy16_if(dst + token * 128 + (((p ^ token) & 7) << 4), src, valid);
             src += x_step;
         }
         x_src += (size_t)j.wk * 256;
@@ -786,10 +855,7 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
         copy_commit();
     }
 
-    /* Columns of the product are independent: what is read for tokens beyond the last one does not
-     * matter, if only it is inside our memory. */
-    const uint32_t my_token = NT == 1 ? min(lane & 7, mt - 1) : lane & 7;
-    const uint32_t x_piece = my_token * 256 + ((lane >> 3 ^ my_token) & 7) * 16;
+    const uint32_t my_x = x_place(lane, NT == 1 ? min(lane & 7, mt - 1) : lane & 7, 0);
     float total[2][NT][4] = {};
     uint32_t use = ring, fill = ring + (ST - 1) * stage_bytes;
     const uint32_t end = ring + ST * stage_bytes;
@@ -803,9 +869,9 @@ quant__mma_kernel(const __grid_constant__ quant__job j)
             copy_x(fill);
         }
         copy_commit();
-        unit<BF, NT, ZM, TPG>(total, use + w_at,
-                              use + wr * w_bytes + Q_UNIT * Q_TILE_BYTES, use + x_at, x_piece,
-                              j.tiles_per_group, lane >> 2);
+        unit<BF, NT, ZM, TPG, false>(total, use + w_at + lane * 16,
+                                     use + w_at + Q_UNIT * Q_TILE_BYTES, use + my_x,
+                                     use + my_x + x_half, j.tiles_per_group, lane >> 2);
         use = use + stage_bytes == end ? ring : use + stage_bytes;
         fill = fill + stage_bytes == end ? ring : fill + stage_bytes;
     }
@@ -885,11 +951,12 @@ __global__ void __launch_bounds__(128) quant__plain_kernel(const __grid_constant
  * consumers are done.
  *   Which columns of which tile a block takes, see wide_walk: whole tiles in turn, the ring running
  * on; then an equal share, to the unit, of the tiles that do not go round.  A tile that several
- * blocks share is added up by the last of them, in their order, from the workspace.  Small products
- * are split evenly instead: blocks of a cluster add up through distributed shared memory. */
+ * blocks share is added up by one of them, in their order, from the workspace: see wide_sharers.
+ * Small products are split evenly instead: blocks of a cluster add up through distributed shared
+ * memory. */
 struct quant__wide_job {
-    CUtensorMap x_map;              /* columns, tokens; boxes of 64 x T                          */
-    CUtensorMap tile_map, rec_map;  /* 8 bytes, row tiles; boxes of a unit x R / 32              */
+    CUtensorMap x_map;              /* columns, tokens, 1; boxes of 64 x T x 1                   */
+    CUtensorMap tile_map, rec_map;  /* 8 bytes, row tiles, 1; boxes of a unit x R / 32 x 1       */
     quant__job j;
     uint32_t stages, stage_bytes;   /* of the ring                                               */
     uint32_t row_blocks, tiles;     /* tiles: row_blocks times token tiles                       */
@@ -909,7 +976,7 @@ static constexpr uint32_t W_MAX_STAGES = 16;
  * warp that copies and 96 registers. */
 static __host__ __device__ constexpr int wide_blocks(int t, int mt)
 {
-    return mt == 1 ? (t <= 64 ? 2 : 1) : t <= 32 ? 2 : 1;
+    return mt == 1 ? (t <= 48 ? 2 : 1) : t <= 32 ? 2 : 1;
 }
 static __host__ __device__ constexpr int wide_threads(int t, int mt)
 {
@@ -1052,13 +1119,13 @@ static __device__ __forceinline__ void wide_copy(const quant__wide_job &w, uint3
     auto weights = [&](uint32_t stage, uint32_t row_block, uint32_t u) {
         const uint32_t bar = full + stage * 8, dst = ring + stage * w.stage_bytes + T * 256;
         barrier_expect(bar, bytes);
-        tensor_copy(dst, &w.tile_map, u * (Q_UNIT * Q_TILE_BYTES / 8), row_block * RT, bar);
-        tensor_copy(dst + W_BYTES, &w.rec_map, u * rec_step, row_block * RT, bar);
+        tensor_copy(dst, &w.tile_map, u * (Q_UNIT * Q_TILE_BYTES / 8), row_block * RT, 0, bar);
+        tensor_copy(dst + W_BYTES, &w.rec_map, u * rec_step, row_block * RT, 0, bar);
     };
     auto activations = [&](uint32_t stage, uint32_t token_tile, uint32_t u) {
         const uint32_t bar = full + stage * 8, dst = ring + stage * w.stage_bytes;
-        tensor_copy(dst, &w.x_map, u * 128, token_tile * T, bar);
-        tensor_copy(dst + T * 128, &w.x_map, u * 128 + 64, token_tile * T, bar);
+        tensor_copy(dst, &w.x_map, u * 128, token_tile * T, 0, bar);
+        tensor_copy(dst + T * 128, &w.x_map, u * 128 + 64, token_tile * T, 0, bar);
     };
     auto prefetch_gains = [&](uint32_t row_block) {
         const uint32_t first = row_block * RT;
@@ -1243,54 +1310,111 @@ static __device__ __forceinline__ void wide_reduce(const quant__job &j, float (&
     }
     cluster_barrier();                  /* nobody leaves while its memory is being read        */
 }
-/* Leaves the partial sums of a shared tile in the workspace.  True for the block that came last:
- * its acc are the sums then, added in the order of the columns.  A block has two places: for the
- * tile in which its share begins, and for the one in which it ends. */
+/* The blocks of a shared tile, first to last in the order of its columns.  A warp of one has to do
+ * with the same warp of the others only, which has the same sums: a counter for each.
+ *   The first block comes to the tile last of all that it does, the others first of all.  So these
+ * leave their sums in the workspace and go on, and that one, which finds them there as a rule, adds
+ * them to its own, in the order of the columns.  If it has waited for long, since they found no
+ * place on the device, it leaves its own sums, too, and W_GONE in the counter; who comes last then
+ * adds up, at its end.  A block has two places in the workspace: for the tile in which its share
+ * begins, and for the one in which it ends. */
+enum { W_GONE = 1 << 16, W_PATIENCE = 1 << 20 /* cycles */ };
+struct wide_sharers { uint32_t tile, first, last; };
+
+static __device__ __forceinline__ wide_sharers wide_who(const quant__wide_job &w, uint32_t units,
+                                                        uint32_t tile)
+{
+    const uint64_t all = (uint64_t)(w.tiles - w.whole) * units, begin = (uint64_t)tile * units;
+    return {tile, (uint32_t)(((begin + 1) * gridDim.x - 1) / all),
+            (uint32_t)(((begin + units) * gridDim.x - 1) / all)};
+}
+/* Where a thread's sums of its block's part of the tile are: every 256th of them */
+template <int T, int MT>
+static __device__ __forceinline__ float4 *wide_left(const quant__wide_job &w, uint32_t units,
+                                                    uint32_t tile, uint32_t block)
+{
+    const uint32_t later = wide_share(w, units, block) < tile * units;
+    return (float4 *)w.j.part
+           + (size_t)(2 * block + later) * (MT * T / 8 * W_CONSUMERS * 32) + threadIdx.x;
+}
+template <int T, int MT>
+static __device__ __forceinline__ void wide_leave(float4 *p, const float (&acc)[MT][T / 2])
+{
+#pragma unroll
+    for (int i = 0; i < MT * T / 8; i++) {
+        const float *d = acc[i / (T / 8)] + i % (T / 8) * 4;
+        __stcg(p + i * (W_CONSUMERS * 32), make_float4(d[0], d[1], d[2], d[3]));
+    }
+    __syncwarp();
+}
+/* Adds what blocks b0 .. b1 left */
+template <int T, int MT>
+static __device__ __forceinline__ void wide_add(const quant__wide_job &w, float (&acc)[MT][T / 2],
+                                                uint32_t units, uint32_t tile, uint32_t b0,
+                                                uint32_t b1)
+{
+    for (uint32_t b = b0; b <= b1; b++) {
+        const float4 *p = wide_left<T, MT>(w, units, tile, b);
+#pragma unroll
+        for (int i = 0; i < MT * T / 8; i++) {
+            const float4 v = __ldcg(p + i * (W_CONSUMERS * 32));
+            float *d = acc[i / (T / 8)] + i % (T / 8) * 4;
+            d[0] += v.x;
+            d[1] += v.y;
+            d[2] += v.z;
+            d[3] += v.w;
+        }
+    }
+}
+
+/* After a part of a shared tile.  True: acc are the sums of the whole tile.  `before` becomes what
+ * the counter was when this block left its sums. */
 template <int T, int MT>
 static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, float (&acc)[MT][T / 2],
-                                                  uint32_t units, uint32_t tile, uint32_t *last)
+                                                  uint32_t units, const wide_sharers &s,
+                                                  unsigned &before)
 {
-    constexpr uint32_t THREADS = W_CONSUMERS * 32, PIECES = MT * T / 8;
-    const uint32_t first = tile * units, tid = threadIdx.x;
-    const uint64_t all = (uint64_t)(w.tiles - w.whole) * units;
-    const uint32_t b0 = (uint32_t)((((uint64_t)first + 1) * gridDim.x - 1) / all);
-    const uint32_t b1 = (uint32_t)((((uint64_t)first + units) * gridDim.x - 1) / all);
-    auto place = [&](uint32_t block) {
-        const uint32_t later = wide_share(w, units, block) < first;
-        return (float4 *)w.j.part + (size_t)(2 * block + later) * (PIECES * THREADS) + tid;
-    };
-    float4 *p = place(blockIdx.x);
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int i = 0; i < T / 8; i++)
-            __stcg(p + (m * (T / 8) + i) * THREADS,
-                   make_float4(acc[m][4 * i], acc[m][4 * i + 1], acc[m][4 * i + 2],
-                               acc[m][4 * i + 3]));
-    barrier_sync_first<THREADS>();
-    if (tid == 0) {                     /* the barrier before it makes its fence one for all     */
-        __threadfence();
-        *last = atomicAdd(w.j.count + tile, 1) == b1 - b0;
-        if (*last) w.j.count[tile] = 0;
+    const bool lead = (threadIdx.x & 31) == 0;
+    const unsigned others = s.last - s.first;
+    unsigned *count = w.j.count + s.tile * W_CONSUMERS + (threadIdx.x >> 5);
+    if (blockIdx.x != s.first) {
+        wide_leave<T, MT>(wide_left<T, MT>(w, units, s.tile, blockIdx.x), acc);
+        if (lead) before = add_release(count, 1);
+        return false;
+    }
+    bool all = false;
+    if (lead) {
+        const long long start = clock64();
+        do all = load_acquire(count) == others;
+        while (!all && clock64() - start < W_PATIENCE);
+    }
+    if (!any_lane(all)) {
+        wide_leave<T, MT>(wide_left<T, MT>(w, units, s.tile, blockIdx.x), acc);
+        if (lead) all = add_release(count, W_GONE) == others;
+        if (!any_lane(all)) return false;
         __threadfence();
     }
-    barrier_sync_first<THREADS>();
-    if (!*(volatile uint32_t *)last) return false;
-    for (uint32_t b = b0; b <= b1; b++) {
-        p = place(b);
+    if (lead) *count = 0;
+    wide_add<T, MT>(w, acc, units, s.tile, s.first + 1, s.last);
+    return true;
+}
+/* At the end of a block; before: 0 if it left nothing.  True, once, if it was the last one of the
+ * tile with which its share begins and the first one had gone: acc are the sums of that tile. */
+template <int T, int MT>
+static __device__ __forceinline__ bool wide_settle(const quant__wide_job &w, uint32_t &tile,
+                                                   float (&acc)[MT][T / 2], unsigned &before)
+{
+    if (!any_lane(before >= W_GONE)) return false;
+    const uint32_t units = (w.j.kt + Q_UNIT - 1) / Q_UNIT;
+    const wide_sharers s = wide_who(w, units, wide_share(w, units, blockIdx.x) / units);
+    if (!any_lane(before == W_GONE + (s.last - s.first) - 1)) return false;
+    before = 0;
+    __threadfence();
+    if ((threadIdx.x & 31) == 0) w.j.count[s.tile * W_CONSUMERS + (threadIdx.x >> 5)] = 0;
 #pragma unroll
-        for (int m = 0; m < MT; m++)
-#pragma unroll
-            for (int i = 0; i < T / 8; i++) {
-                const float4 v = __ldcg(p + (m * (T / 8) + i) * THREADS);
-                float *d = acc[m] + 4 * i;
-                const bool zero = b == b0;
-                d[0] = (zero ? 0 : d[0]) + v.x;
-                d[1] = (zero ? 0 : d[1]) + v.y;
-                d[2] = (zero ? 0 : d[2]) + v.z;
-                d[3] = (zero ? 0 : d[3]) + v.w;
-            }
-    }
+    for (int i = 0; i < MT * T / 2; i++) acc[i / (T / 2)][i % (T / 2)] = 0;
+    wide_add<T, MT>(w, acc, units, s.tile, s.first, s.last);
+    tile = s.tile + w.whole;
     return true;
 }
 #endif /* Q_WIDE */
@@ -1305,7 +1429,6 @@ quant__wide_kernel(const __grid_constant__ quant__wide_job w)
     Q_DYNAMIC_SHARED;
     __shared__ __align__(16) uint8_t transposed[W_CONSUMERS][768];
     __shared__ uint64_t bars[2 * W_MAX_STAGES];
-    __shared__ uint32_t last;
     const quant__job &j = w.j;
     const uint32_t warp = threadIdx.x >> 5, pad = (0u - smem_address(smem)) & 1023;
     const uint32_t ring = smem_address(smem) + pad;
@@ -1329,18 +1452,175 @@ quant__wide_kernel(const __grid_constant__ quant__wide_job w)
         if (wide_blocks(T, MT) == 1) more_registers<232>();
         wide_walk walk = wide_start(w);
         wide_part p;
-        while (wide_step(w, walk, p)) {
-            wide_tile<BF, T, MT, BIG, SUB>(w, acc, ring, full, empty, c, p.u0, p.u1);
+        unsigned before = 0;                    /* see wide_fixup()                            */
+        for (;;) {
+            if (wide_step(w, walk, p)) {
+                wide_tile<BF, T, MT, BIG, SUB>(w, acc, ring, full, empty, c, p.u0, p.u1);
+                if (j.splits == 1 && p.u1 - p.u0 < walk.units
+                    && !wide_fixup<T, MT>(w, acc, walk.units,
+                                          wide_who(w, walk.units, p.tile - w.whole), before))
+                    continue;
+            } else if (!wide_settle<T, MT>(w, p.tile, acc, before)) break;
             const uint2 at = wide_place(w, p.tile);
             const uint32_t row0 = at.x * (MT * 128), token0 = at.y * T;
             if (j.splits > 1)
                 wide_reduce<BF, T, MT>(j, acc, (float *)(smem + pad), row0, token0,
                                        blockIdx.x % j.splits);
-            else if (p.u1 - p.u0 == walk.units
-                     || wide_fixup<T, MT>(w, acc, walk.units, p.tile - w.whole, &last))
-                wide_store<BF, T, MT>(j, acc, smem_address(transposed[warp]), row0, token0);
+            else wide_store<BF, T, MT>(j, acc, smem_address(transposed[warp]), row0, token0);
         }
     }
+#endif
+}
+
+/* ---- Hopper: few tokens, the copy engine and mma.sync ----------------------------------------*/
+/* The kernel of 2. with another way to its operands: a warp beside the wr wk others has the tensor
+ * copy engine fill a ring of stages of wk units, so that those spend no instruction on copies and
+ * do not wait for each other.  A stage: activations [wk][2][xt][64] as the engine swizzles them,
+ * which is how unit() reads them; tiles [wk][wr][4], records [wk][wr][..].
+ *   Where each multiprocessor has room for two blocks, a grid that fits the device once is filled
+ * up with blocks that do nothing: the blocks of the next product, which fill their rings while
+ * this one ends, then spread evenly, too. */
+struct quant__stream_job {
+    CUtensorMap x_map;              /* columns, tokens, planes of 64 columns                     */
+    CUtensorMap tile_map, rec_map;  /* 8 bytes, row tiles, planes of a unit                      */
+    quant__job j;
+    uint32_t stages, stage_bytes;   /* of the ring                                               */
+    uint32_t xt;                    /* tokens of a stage, at most NT * 8                         */
+    uint32_t row_blocks;
+    uint32_t rec_pitch;             /* bytes from the records of a unit to those of the next     */
+    /* 0: no planes, whole rows, a copy for each unit, since the last one is cut */
+    uint32_t planes, rec_planes;
+};
+
+/* Warps of a block, the one that copies included: a lane has 80, 96 or 128 registers */
+static __host__ __device__ constexpr int stream_warps(int nt)
+{
+    return nt == 1 ? 24 : nt == 2 ? 20 : 16;
+}
+/* Warps of a multiprocessor's blocks: kernels of one and two tiles need fewer registers */
+static uint32_t stream_most(uint32_t nt) { return nt == 1 ? 28 : nt == 2 ? 24 : 16; }
+enum { S_STAY = 110 };              /* cycles for each unit that a block with nothing to do stays */
+
+#ifdef Q_WIDE
+/* Asks for wk units from u on, from plane u on or one by one: `width` elements and `bytes` each */
+static __device__ __forceinline__ void stream_units(uint32_t dst, const CUtensorMap *map,
+                                                    uint32_t planes, uint32_t wk, uint32_t u,
+                                                    uint32_t width, uint32_t bytes, uint32_t row,
+                                                    uint32_t bar)
+{
+    if (planes) {
+        tensor_copy(dst, map, 0, row, u * planes, bar);
+        return;
+    }
+    for (uint32_t k = 0; k < wk; k++)
+        tensor_copy(dst + k * bytes, map, (u + k) * width, row, 0, bar);
+}
+
+/* The copying thread fills stages: weights and records, then x */
+struct stream_ring { uint32_t base, full, empty, n; };  /* shared addresses; stages in all       */
+static __device__ __forceinline__ void stream_weights(const quant__stream_job &w,
+                                                      const stream_ring &r, uint32_t stage,
+                                                      uint32_t row_tile, uint32_t u,
+                                                      uint32_t rec_bytes)
+{
+    const uint32_t wk = w.j.wk, wr = w.j.wr, bar = r.full + stage * 8;
+    const uint32_t tiles = wr * (Q_UNIT * Q_TILE_BYTES);
+    const uint32_t dst = r.base + stage * w.stage_bytes + wk * w.xt * 256;
+    barrier_expect(bar, wk * (w.xt * 256 + tiles + wr * rec_bytes));
+    stream_units(dst, &w.tile_map, w.planes, wk, u, Q_UNIT * Q_TILE_BYTES / 8, tiles, row_tile,
+                 bar);
+    stream_units(dst + wk * tiles, &w.rec_map, w.rec_planes, wk, u,
+                 w.j.recs_per_unit ? rec_bytes / 8 : 0, w.rec_pitch, row_tile, bar);
+}
+static __device__ __forceinline__ void stream_x(const quant__stream_job &w, const stream_ring &r,
+                                                uint32_t stage, uint32_t token0, uint32_t u)
+{
+    stream_units(r.base + stage * w.stage_bytes, &w.x_map, 2 * w.planes, 2 * w.j.wk,
+                 w.planes ? u : 2 * u, 64, w.xt * 128, token0, r.full + stage * 8);
+}
+#endif
+
+/* Grid and sums as in quant__mma_kernel. */
+template <int BF, int NT, int ZM, int TPG>
+__global__ void __launch_bounds__(stream_warps(NT) * 32, 1)
+quant__stream_kernel(const __grid_constant__ quant__stream_job w)
+{
+#ifdef Q_WIDE
+    typedef policy<BF, NT, ZM> P;
+    Q_DYNAMIC_SHARED;
+    __shared__ __align__(16) float gains[Q_MAX_WARPS * 32];     /* of the rows of the block      */
+    __shared__ uint64_t bars[2 * W_MAX_STAGES];
+    const quant__job &j = w.j;
+    const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const uint32_t wr = warp % j.wr, wk = warp / j.wr;
+    const uint32_t block_row = blockIdx.x / j.splits, split = blockIdx.x % j.splits;
+    const uint32_t token0 = blockIdx.z * (NT * 8);
+    const uint32_t mt = min((uint32_t)(NT * 8), j.tokens - token0);
+    const uint32_t units = (j.kt + Q_UNIT - 1) / Q_UNIT;
+    const uint32_t u0 = (uint32_t)((uint64_t)units * split / j.splits);
+    const uint32_t u1 = (uint32_t)((uint64_t)units * (split + 1) / j.splits);
+    const uint32_t rec_bytes = (TPG == 4 ? 1 : j.recs_per_unit) * record_bytes(ZM);
+    const uint32_t pad = (0u - smem_address(smem)) & 1023, bar = smem_address(bars);
+    const stream_ring r = {smem_address(smem) + pad, bar, bar + W_MAX_STAGES * 8,
+                           (u1 - u0 + j.wk - 1) / j.wk};
+    float total[2][NT][4] = {};
+
+    if (block_row >= w.row_blocks) {            /* to be there is all that it is for           */
+        let_next_start();
+        wait_for_stream();
+        /* not to go before blocks of the kernel after the next one are where those of the one
+         * before were: two would come here */
+        for (const long long t = clock64(); clock64() - t < (long long)units * S_STAY; ) { }
+        return;
+    }
+    if (threadIdx.x == j.wr * j.wk * 32) {
+        for (uint32_t i = 0; i < w.stages; i++) {
+            barrier_init(r.full + i * 8, 1);
+            barrier_init(r.empty + i * 8, j.wr * j.wk);
+        }
+        barrier_fence();
+        map_prefetch(&w.x_map);
+        for (uint32_t i = 0; i < w.stages && i < r.n; i++)
+            stream_weights(w, r, i, block_row * j.wr, u0 + i * j.wk, rec_bytes);
+    } else if (threadIdx.x < j.wr * 8) {
+        const uint32_t row = block_row * j.wr * 32 + threadIdx.x * 4;
+        copy16_if(smem_address(gains + threadIdx.x * 4), j.gains + row, row < j.row_tiles * 32);
+    }
+    copy_commit();
+    __syncthreads();
+    let_next_start();
+
+    wide_cursor c = {0, 0};
+    if (warp < j.wr * j.wk) {
+        const uint32_t line = wk * 2 * w.xt, x = w.xt * 128 * j.wk * 2;
+        const uint32_t x0 = line * 128 + x_place(lane, lane & 7, line);
+        const uint32_t x1 = (line + w.xt) * 128 + x_place(lane, lane & 7, line + w.xt);
+        const uint32_t w_at = x + (wk * j.wr + wr) * (Q_UNIT * Q_TILE_BYTES) + lane * 16;
+        const uint32_t rec_at = x + j.wk * j.wr * (Q_UNIT * Q_TILE_BYTES) + wk * w.rec_pitch
+                                + wr * rec_bytes;
+        for (uint32_t u = u0 + wk; u < u0 + wk + r.n * j.wk; u += j.wk, wide_next(c, w.stages)) {
+            const uint32_t stage = r.base + c.stage * w.stage_bytes;
+            barrier_wait(r.full + c.stage * 8, c.parity);
+            if (u < u1)
+                unit<BF, NT, ZM, TPG, NT <= 2>(total, stage + w_at, stage + rec_at, stage + x0,
+                                               stage + x1, j.tiles_per_group, lane >> 2);
+            __syncwarp();
+            if (lane == 0) barrier_arrive(r.empty + c.stage * 8);
+        }
+    } else if (lane == 0) {
+        wait_for_stream();
+        for (uint32_t i = 0; i < r.n; i++, wide_next(c, w.stages)) {
+            if (i >= w.stages) {
+                barrier_wait(r.empty + c.stage * 8, c.parity ^ 1);
+                stream_weights(w, r, c.stage, block_row * j.wr, u0 + i * j.wk, rec_bytes);
+            }
+            stream_x(w, r, c.stage, token0, u0 + i * j.wk);
+        }
+    }
+    copy_wait<0>();
+    __syncthreads();
+    float factor = j.factor * (P::ones && !BF ? 16777216.0f : 1.0f);
+    finish<BF, NT>(j, total, (float *)(smem + pad), block_row, split, token0, mt, factor, gains);
 #endif
 }
 
@@ -1652,6 +1932,7 @@ struct quant__plan {
     uint32_t wide, mt, stages;      /* wide: tokens of a tile of the wgmma kernel; 0: not it     */
     uint32_t blocks, whole;         /* wide, splits 1: blocks; tiles that they do not share      */
     uint32_t plain;                 /* other codes: 1 without tensor cores                       */
+    uint32_t stream;                /* blocks of the stream kernel on a multiprocessor; 0: not it */
 };
 
 static size_t wide_stage(const quant__plan &p, const quant_cuda_matrix *w)
@@ -1674,10 +1955,15 @@ static void wide_share_out(quant__plan *p, size_t tiles, size_t units, size_t bl
 }
 
 /* A plan of the wgmma kernel, per_sm blocks on a multiprocessor; false if it does not fit.
- * splits: 0 shares tiles out, 1 does not, more are the blocks of a cluster. */
+ * splits: 0 shares tiles out, 1 does not, more are the blocks of a cluster.  W_SPREAD: tiles are
+ * shared out to one block on each multiprocessor, with room left for the next product's. */
+enum { W_SPREAD = 3 };
 static bool wide_plan(quant__plan *p, const quant_cuda_device *gpu, const quant_cuda_matrix *w,
                       size_t tokens, uint32_t t, uint32_t mt, uint32_t splits, uint32_t per_sm)
 {
+    const bool spread = per_sm == W_SPREAD;
+    if (spread && splits) return false;
+    if (spread) per_sm = 2;
     const size_t fixed = W_CONSUMERS * 768 + 2 * W_MAX_STAGES * 8 + 1024 /* alignment */;
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
     const size_t room = (gpu->shared + 1024) / per_sm - 1024 - fixed;
@@ -1696,9 +1982,54 @@ static bool wide_plan(quant__plan *p, const quant_cuda_device *gpu, const quant_
     if (reduce > room || tiles * splits >= 1u << 31) return false;
     p->stages = (uint32_t)stages;
     p->shared = 1024 + (stages * stage > reduce ? stages * stage : reduce);
-    wide_share_out(p, tiles, units, gpu->sms * per_sm, splits == 0);
+    wide_share_out(p, tiles, units, gpu->sms * (spread ? 1 : per_sm), splits == 0);
     if (splits == 0 && (p->whole == tiles || (tiles - p->whole) * units >= 1u << 31
-                        || tiles - p->whole > 1024)) return false;
+                        || tiles - p->whole > Q_COUNTERS / W_CONSUMERS)) return false;
+    return true;
+}
+
+/* A tensor copy begins at a multiple of 128 bytes. */
+static size_t stream_rec_pitch(const quant__plan &p, const quant_cuda_matrix *w)
+{
+    const size_t n = p.wr * (w->group ? 128 / w->group : 1) * record_bytes(w->zero);
+    return w->group && w->cols % 128 == 0 ? n : (n + 127) / 128 * 128;
+}
+static size_t stream_tokens(const quant__plan &p, size_t tokens)
+{
+    return tokens < p.nt * 8 ? tokens : p.nt * 8;
+}
+static size_t stream_stage(const quant__plan &p, const quant_cuda_matrix *w, size_t tokens)
+{
+    size_t x = stream_tokens(p, tokens) * 256;
+    size_t n = x + p.wr * (Q_UNIT * Q_TILE_BYTES) + stream_rec_pitch(p, w);
+    return (p.wk * n + 1023) / 1024 * 1024;
+}
+
+/* Completes a plan of the stream kernel: nt, wr, wk, splits and blocks on a multiprocessor are
+ * there; false if it does not fit.  Not more blocks than that get room, so that those of the next
+ * product, which may start before this one is done, spread evenly. */
+static bool stream_plan(quant__plan *p, const quant_cuda_device *gpu, const quant_cuda_matrix *w,
+                        size_t tokens)
+{
+    const size_t mt = stream_tokens(*p, tokens);
+    /* unit() reads NT * 8 tokens */
+    const size_t beyond = (p->nt * 8 - mt) * 128;
+    const size_t fixed = Q_MAX_WARPS * 128 + 2 * W_MAX_STAGES * 8 + 1024 /* alignment */ + beyond;
+    const size_t room = (gpu->shared + 1024) / p->stream - 1024 - fixed;
+    const size_t least = (gpu->shared + 1024) / (p->stream + 1);
+    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    const size_t longest = ((units + p->splits - 1) / p->splits + p->wk - 1) / p->wk;
+    const size_t stage = stream_stage(*p, w, tokens), part = p->wk * mt * (p->wr * 32 + 4) * 4;
+    size_t stages = room / stage < W_MAX_STAGES ? room / stage : W_MAX_STAGES;
+    const uint32_t warps = p->wr * p->wk + 1;
+    if (warps > (uint32_t)stream_warps((int)p->nt) || warps * p->stream > stream_most(p->nt)
+        || p->wr > Q_MAX_WARPS || p->splits > units) return false;
+    if (stages > longest) stages = longest;
+    if ((stages < 2 && stages < longest) || part > room) return false;
+    p->stages = (uint32_t)stages;
+    p->cluster = p->splits > 1;
+    p->shared = 1024 + beyond + (stages * stage > part ? stages * stage : part);
+    if (p->shared < least) p->shared = least;
     return true;
 }
 
@@ -1709,7 +2040,8 @@ static size_t shared_bytes(const quant__plan &p, const quant_cuda_matrix *w, siz
     size_t unit_recs = w->group ? 128 / w->group : 1;
     size_t stage = p.wr * (Q_UNIT * Q_TILE_BYTES + unit_recs * record_bytes(w->zero))
                    + (p.nt == 1 ? mt : p.nt * 8) * 256;
-    size_t ring = p.wk * Q_STAGES * stage, part = p.wk * mt * (p.wr * 32 + 4) * 4;
+    size_t ring = p.wk * Q_STAGES * ((stage + 127) / 128 * 128);
+    size_t part = p.wk * mt * (p.wr * 32 + 4) * 4;
     return ring > part ? ring : part;
 }
 
@@ -1727,7 +2059,6 @@ static size_t plan_tokens(const quant__plan &p, size_t tokens)
 
 /* Counters first, in a place of their own: they must be zero between calls, whatever shape the
  * next call has.  Then partial sums.  Neither when the blocks of a split form a cluster. */
-enum { Q_COUNTERS = 4096 };
 static size_t wide_space(size_t blocks, size_t area)    /* area: T MT                          */
 {
     return Q_COUNTERS * sizeof(unsigned) + blocks * 2 * area * 128 * sizeof(float);
@@ -1759,6 +2090,59 @@ static const struct { uint32_t tokens, row_tiles, nt, wr, wk, splits; } measured
     {128, ~0u, 8, 7, 1, 1},
     {~0u, 320, 8, 4, 2, 1}, {~0u, 800, 8, 6, 1, 1}, {~0u, ~0u, 8, 7, 1, 1}};
 
+/* The same for the stream kernel (cuda_bench stream), here for up to so many units of columns, too.
+ * nt 0: another kernel is faster; wr 0: what shares the row tiles out best.  per_sm 2 and more: see
+ * quant__stream_job.  The bounds are multiples of 132: a row block more is a round more. */
+static const struct { uint32_t tokens, row_tiles, units, nt, wr, wk, splits, per_sm; } streams[] = {
+    {4, 66, ~0u, 1, 1, 4, 2, 2}, {4, 132, 40, 1, 1, 11, 1, 2}, {4, 132, ~0u, 0, 0, 0, 0, 0},
+    {4, 264, 64, 1, 1, 4, 1, 4}, {4, 264, ~0u, 1, 1, 8, 1, 2}, {4, 396, ~0u, 0, 0, 0, 0, 0},
+    {4, 528, ~0u, 1, 1, 4, 1, 4}, {4, 660, ~0u, 1, 3, 4, 1, 2}, {4, 792, ~0u, 0, 0, 0, 0, 0},
+    {4, ~0u, ~0u, 1, 1, 4, 1, 4},
+    {8, 66, ~0u, 1, 1, 4, 2, 2}, {8, 132, ~0u, 1, 1, 8, 1, 2}, {8, 200, ~0u, 1, 1, 4, 1, 2},
+    {8, 264, 64, 1, 2, 4, 1, 2}, {8, 396, ~0u, 0, 0, 0, 0, 0}, {8, 528, ~0u, 1, 2, 4, 1, 2},
+    {8, 660, ~0u, 1, 1, 4, 1, 5}, {8, 792, ~0u, 0, 0, 0, 0, 0}, {8, ~0u, ~0u, 1, 0, 2, 1, 1},
+    {16, 66, ~0u, 2, 1, 4, 2, 2}, {16, 132, 40, 2, 1, 8, 1, 2}, {16, 132, ~0u, 2, 1, 11, 1, 1},
+    {16, 200, ~0u, 2, 1, 4, 1, 2}, {16, 264, 48, 2, 2, 4, 1, 2}, {16, 264, ~0u, 2, 2, 8, 1, 1},
+    {16, 396, ~0u, 2, 1, 4, 1, 3}, {16, 528, ~0u, 2, 1, 4, 1, 4}, {16, 660, ~0u, 2, 5, 2, 1, 2},
+    {16, 792, ~0u, 2, 2, 2, 1, 3}, {16, ~0u, ~0u, 2, 0, 2, 1, 1},
+    {32, 132, 40, 4, 1, 8, 1, 1}, {32, 132, ~0u, 4, 1, 7, 1, 1}, {32, 264, ~0u, 4, 2, 6, 1, 1},
+    {32, 396, ~0u, 4, 3, 4, 1, 1}, {32, 528, ~0u, 4, 2, 2, 1, 2}, {32, 660, ~0u, 4, 5, 3, 1, 1},
+    {32, 792, ~0u, 4, 2, 2, 1, 3}};
+
+/* Row tiles of a block, 8 to 4, for the fewest row tiles on the multiprocessor that has most */
+static uint32_t share_rows(size_t tiles)
+{
+    size_t least = ~(size_t)0;
+    uint32_t best = 8;
+    for (uint32_t wr = 8; wr >= 4; wr--) {
+        const size_t blocks = (tiles + wr - 1) / wr, most = (blocks + 131) / 132 * wr;
+        if (most >= least) continue;
+        least = most;
+        best = wr;
+    }
+    return best;
+}
+
+/* The stream kernel's plan, false: not it.  tiles: row tiles for 132 multiprocessors */
+static bool choose_stream(quant__plan *p, const quant_cuda_device *gpu, const quant_cuda_matrix *w,
+                          size_t tokens, size_t tiles)
+{
+    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
+        const auto &s = streams[i];
+        if (tokens > s.tokens || tiles > s.row_tiles || units > s.units) continue;
+        if (s.nt == 0) return false;
+        memset(p, 0, sizeof *p);
+        p->nt = s.nt;
+        p->wr = s.wr ? s.wr : share_rows(tiles);
+        p->wk = s.wk;
+        p->splits = s.splits;
+        p->stream = s.per_sm;
+        return units >= p->wk * p->splits && stream_plan(p, gpu, w, tokens);
+    }
+    return false;
+}
+
 /* Shared memory to ask for.  A grid that fits the device once gets more than half of it: were there
  * room for two blocks, those of a product that overlaps with the one before it would not spread
  * evenly, and a multiprocessor with two blocks of one product takes twice as long. */
@@ -1774,7 +2158,7 @@ static size_t plan_shared(const quant__plan &p, const quant_cuda_device *gpu,
  * or with another one, fitted to some 4,800 measurements of cuda_bench wide on an H200. */
 static const struct { uint32_t t, mt; float alone, both; } wide_costs[] = {
     {16, 1, 0.46f, 0.77f}, {16, 2, 0.73f, 1.34f}, {32, 1, 0.50f, 0.78f}, {32, 2, 0.84f, 1.46f},
-    {48, 1, 0.54f, 0.93f}, {48, 2, 0.78f, 0}, {64, 1, 0.575f, 1.07f}, {64, 2, 0.94f, 0},
+    {48, 1, 0.54f, 0.93f}, {48, 2, 0.78f, 0}, {64, 1, 0.64f, 0}, {64, 2, 0.94f, 0},
     {96, 1, 0.63f, 0}, {96, 2, 1.19f, 0}, {128, 1, 0.80f, 0}, {128, 2, 1.50f, 0},
     {192, 1, 1.08f, 0}, {256, 1, 1.52f, 0}};
 
@@ -1787,11 +2171,14 @@ static float wide_time(uint32_t i, size_t tiles, size_t units, size_t sms, uint3
     const uint32_t t = wide_costs[i].t, mt = wide_costs[i].mt;
     const float area = (float)(t * mt) / 128, store = 1.2f * area;
     const float cost = per_sm == 2 ? wide_costs[i].both : wide_costs[i].alone, no = 1e30f;
-    size_t slots = sms * per_sm, blocks = tiles * splits;
+    size_t slots = sms * (per_sm == 2 ? 2 : 1), blocks = tiles * splits;
     if (splits == 0) {
-        if (per_sm == 2 && mt == 2 && t > 16) return no;
-        float each = (float)tiles * (float)units / (float)slots;
-        return 1.03f * (each * (cost + store / (float)units) + 6.4f + 4.0f * area);
+        if (per_sm > 1 && mt == 2 && t > 16) return no;
+        const float each = (float)tiles * (float)units / (float)slots;
+        const float parts = (float)slots / (float)tiles;
+        float fixup = (per_sm == W_SPREAD ? 3.4f : 4.4f) + 0.8f * parts;
+        if (parts > 1) fixup += 0.35f * area * area * (parts - 1);
+        return 1.03f * (each * (cost + store / (float)units) + fixup);
     }
     if (splits >= 3) {
         slots = slots * (per_sm == 2 ? 87 : 75) / 100;
@@ -1803,6 +2190,13 @@ static float wide_time(uint32_t i, size_t tiles, size_t units, size_t sms, uint3
     float each = (float)units / (float)splits, all = each * cost, last = all;
     if (per_sm == 2 && in_last <= sms) last = each * wide_costs[i].alone;
     float add = splits > 1 ? 1.7f + 0.13f * (float)splits + 1.66f * area : 0;
+    if (splits >= 3) add += 1;
+    add += 1.2f;                        /* the start, which is in `fixup` above, too             */
+    /* a device that is not full is faster */
+    if (rounds == 1 && per_sm == 1 && t >= 96) {
+        const float full = 0.4f + 0.6f * (float)blocks / (float)slots;
+        last *= full > 0.83f ? full : 0.83f;
+    }
     return (float)(rounds - 1) * all + last + (float)rounds * (store + add);
 }
 
@@ -1818,7 +2212,8 @@ static bool choose_wide(quant__plan *best, const quant_cuda_device *gpu, const q
         const size_t tiles = (row_tiles(w) + mt * 4 - 1) / (mt * 4) * token_tiles;
         if (tokens > 1024 && t * mt != 256) continue;
         if (token_tiles > 1 && t < 64) continue;
-        for (uint32_t per_sm = 1; per_sm <= (uint32_t)wide_blocks((int)t, (int)mt); per_sm++)
+        const uint32_t kinds = wide_blocks((int)t, (int)mt) == 1 ? 1 : W_SPREAD;
+        for (uint32_t per_sm = 1; per_sm <= kinds; per_sm++)
             for (uint32_t splits = low; splits <= high; splits++) {
                 quant__plan p;
                 float time = wide_time(i, tiles, units, sms, splits, per_sm);
@@ -1837,13 +2232,13 @@ static bool choose_wide(quant__plan *best, const quant_cuda_device *gpu, const q
 static quant__plan invariant_plan(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
                                   size_t tokens)
 {
-    quant__plan p = {4, 2, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0};
+    quant__plan p = {4, 2, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
     if (gpu->tensor_map && choose_wide(&p, gpu, w, 16, 1, 2)
         && choose_wide(&p, gpu, w, tokens, p.splits, p.splits)) return p;
     while (p.wk > 1 && (units < p.wk || shared_bytes(p, w, 32) + Q_FIXED > gpu->shared)) p.wk /= 2;
     while (p.wr > 1 && shared_bytes(p, w, 32) + Q_FIXED > gpu->shared) p.wr /= 2;
-    p.nt = tokens <= 8 ? 1 : tokens <= 16 ? 2 : 4;
+    p.nt = tokens <= 16 ? 2 : 4;        /* one tile alone treats zero points otherwise         */
     p.shared = plan_shared(p, gpu, w, tokens);
     return p;
 }
@@ -1851,12 +2246,14 @@ static quant__plan invariant_plan(const quant_cuda_device *gpu, const quant_cuda
 static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matrix *w,
                              size_t tokens, quant_type act)
 {
-    quant__plan p = {0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0};
+    quant__plan p = {0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     const size_t tiles = row_tiles(w) * 132 / (gpu->sms ? gpu->sms : 1);
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
     size_t i = 0;
     if (gpu->capability < 80 || gpu->flags & QUANT_CUDA_PLAIN) return p;
     if (gpu->flags & QUANT_CUDA_INVARIANT) return invariant_plan(gpu, w, tokens);
+    if (gpu->tensor_map && choose_stream(&p, gpu, w, tokens, tiles)) return p;
+    p = quant__plan{0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     if (gpu->tensor_map && tokens > (tiles <= 200 ? 32u : 16u)
         && choose_wide(&p, gpu, w, tokens, 0, 7)) return p;
     while (tokens > measured[i].tokens && measured[i].tokens != ~0u) i++;
@@ -1924,6 +2321,27 @@ static const void *find_kernel(const quant__plan &p, const quant_cuda_matrix *w,
     return big ? mma_kernel_for<0, 4>(p, w->zero) : mma_kernel_for<0, 0>(p, w->zero);
 }
 
+template <int BF, int NT, int TPG> static const void *stream_kernel(uint32_t zero)
+{
+    if (zero == QUANT_CUDA_SYMMETRIC)
+        return (const void *)quant__stream_kernel<BF, NT, QUANT_CUDA_SYMMETRIC, TPG>;
+    if (zero == QUANT_CUDA_ZERO_POINT)
+        return (const void *)quant__stream_kernel<BF, NT, QUANT_CUDA_ZERO_POINT, TPG>;
+    return (const void *)quant__stream_kernel<BF, NT, QUANT_CUDA_OFFSET, TPG>;
+}
+template <int BF, int TPG> static const void *stream_of(uint32_t nt, uint32_t zero)
+{
+    if (nt == 1) return stream_kernel<BF, 1, TPG>(zero);
+    if (nt == 2) return stream_kernel<BF, 2, TPG>(zero);
+    return nt == 4 ? stream_kernel<BF, 4, TPG>(zero) : NULL;
+}
+static const void *find_stream(const quant__plan &p, const quant_cuda_matrix *w, quant_type act)
+{
+    const bool bf = act == QUANT_BF16, big = w->group == 0 || w->group == 128;
+    if (bf) return big ? stream_of<1, 4>(p.nt, w->zero) : stream_of<1, 0>(p.nt, w->zero);
+    return big ? stream_of<0, 4>(p.nt, w->zero) : stream_of<0, 0>(p.nt, w->zero);
+}
+
 template <int BF, int BIG, int SUB> static const void *wide_kernel(uint32_t t, uint32_t mt)
 {
 #define W_KERNEL(T, MT) \
@@ -1976,7 +2394,8 @@ static const void *find_code(const quant__plan &p, const quant_cuda_matrix *w, q
 const void *quant__cuda_kernel(const quant__plan &p, const quant_cuda_matrix *w, quant_type act)
 {
     if (is_other(w)) return find_code(p, w, act);
-    return p.wide ? find_wide(p, w, act) : find_kernel(p, w, act);
+    if (p.wide) return find_wide(p, w, act);
+    return p.stream ? find_stream(p, w, act) : find_kernel(p, w, act);
 }
 #endif /* QUANT_CUDA_LINKED */
 
@@ -2047,21 +2466,46 @@ static cudaError_t start(const quant__plan &p, const quant_cuda_device *gpu, con
     return cudaLaunchKernelExC(&c, kernel, args);
 }
 
-/* A matrix for the copy engine: `width` elements a row, rows `pitch` bytes apart, in boxes; half
- * floats swizzled as wgmma wants them */
+/* A tensor for the copy engine: size and box in elements, rows and planes so many bytes apart; half
+ * floats swizzled as wgmma and unit() want them */
+struct quant__tensor { size_t size[3], pitch, plane, box[3]; };
 static bool describe(CUtensorMap *map, const quant_cuda_device *gpu, CUtensorMapDataType type,
-                     const void *data, size_t width, size_t height, size_t pitch, size_t box_width,
-                     size_t box_height)
+                     const void *data, const quant__tensor &t)
 {
-    const cuuint64_t size[2] = {width, height}, stride[1] = {pitch};
-    const cuuint32_t box[2] = {(cuuint32_t)box_width, (cuuint32_t)box_height}, one[2] = {1, 1};
+    const cuuint64_t size[3] = {t.size[0], t.size[1], t.size[2]}, stride[2] = {t.pitch, t.plane};
+    const cuuint32_t box[3] = {(cuuint32_t)t.box[0], (cuuint32_t)t.box[1], (cuuint32_t)t.box[2]};
+    const cuuint32_t one[3] = {1, 1, 1};
     return ((decltype(&cuTensorMapEncodeTiled))gpu->tensor_map)(
-               map, type, 2, const_cast<void *>(data), size, stride, box, one,
+               map, type, 3, const_cast<void *>(data), size, stride, box, one,
                CU_TENSOR_MAP_INTERLEAVE_NONE,
                type == CU_TENSOR_MAP_DATA_TYPE_INT64 ? CU_TENSOR_MAP_SWIZZLE_NONE
                                                      : CU_TENSOR_MAP_SWIZZLE_128B,
                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)
            == CUDA_SUCCESS;
+}
+
+/* x, tiles and records, in boxes of T tokens and R row tiles; `units` in a box: planes of a unit
+ * (of x, two), 0: whole rows without planes and boxes of one unit (of x, half of one) */
+struct quant__maps { CUtensorMap *x, *tiles, *recs; };
+static bool describe_all(const quant__maps &m, const quant_cuda_device *gpu,
+                         const quant_cuda_matrix *w, const quant__job &j, quant_type act, size_t t,
+                         size_t r, size_t units, size_t rec_units)
+{
+    const CUtensorMapDataType type = act == QUANT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                       : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    const size_t unit_recs = w->group ? 128 / w->group : 1, rec = unit_recs * record_bytes(w->zero);
+    const size_t rec_row = records(w) * record_bytes(w->zero);
+    const size_t tile_row = col_tiles(w) * Q_TILE_BYTES;
+    const size_t rows = row_tiles(w), all = w->cols / 128, tile = Q_UNIT * Q_TILE_BYTES;
+    const quant__tensor x = {{units ? 64 : w->cols, j.tokens, units ? 2 * all : 1}, j.ldx * 2,
+                             units ? 128 : j.tokens * j.ldx * 2, {64, t, units ? 2 * units : 1}};
+    const quant__tensor q = {{(units ? tile : tile_row) / 8, rows, units ? all : 1}, tile_row,
+                             units ? tile : rows * tile_row, {tile / 8, r, units ? units : 1}};
+    const quant__tensor s = {{(rec_units ? rec : rec_row) / 8, rows, rec_units ? all : 1}, rec_row,
+                             rec_units ? rec : rows * rec_row, {rec / 8, r, rec_units ? units : 1}};
+    return describe(m.x, gpu, type, j.x, x)
+           && describe(m.tiles, gpu, CU_TENSOR_MAP_DATA_TYPE_INT64, j.tiles, q)
+           && describe(m.recs, gpu, CU_TENSOR_MAP_DATA_TYPE_INT64, j.recs, s);
 }
 
 /* The wgmma kernel */
@@ -2073,18 +2517,10 @@ static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gp
     void *args[1] = {&v};
     const void *kernel = quant__cuda_kernel(p, w, act);
     cudaLaunchConfig_t c = {};
-    const size_t recs = w->group ? 128 / w->group : 1, rb = record_bytes(w->zero);
-    const CUtensorMapDataType type = act == QUANT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                                       : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
 
-    if (!kernel || !gpu->tensor_map) return cudaErrorInvalidValue;
-    if (!describe(&v.x_map, gpu, type, j.x, w->cols, j.tokens, j.ldx * 2, 64, p.wide)
-        || !describe(&v.tile_map, gpu, CU_TENSOR_MAP_DATA_TYPE_INT64, j.tiles,
-                     col_tiles(w) * (Q_TILE_BYTES / 8), row_tiles(w), col_tiles(w) * Q_TILE_BYTES,
-                     Q_UNIT * Q_TILE_BYTES / 8, p.mt * 4)
-        || !describe(&v.rec_map, gpu, CU_TENSOR_MAP_DATA_TYPE_INT64, j.recs, records(w) * rb / 8,
-                     row_tiles(w), records(w) * rb, recs * rb / 8, p.mt * 4))
-        return cudaErrorInvalidValue;
+    if (!kernel || !gpu->tensor_map
+        || !describe_all({&v.x_map, &v.tile_map, &v.rec_map}, gpu, w, j, act, p.wide, p.mt * 4, 0,
+                         0)) return cudaErrorInvalidValue;
     v.j = j;
     v.stages = p.stages;
     v.stage_bytes = (uint32_t)wide_stage(p, w);
@@ -2096,6 +2532,36 @@ static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gp
     c.stream = stream;
     c.gridDim = dim3(p.splits > 1 ? v.tiles * p.splits : p.blocks);
     c.blockDim = dim3(wide_threads((int)p.wide, (int)p.mt));
+    return start(p, gpu, kernel, c, args);
+}
+
+static cudaError_t launch_stream(const quant__plan &p, const quant_cuda_device *gpu,
+                                 const quant_cuda_matrix *w, const quant__job &j, quant_type act,
+                                 cudaStream_t stream)
+{
+    quant__stream_job v;
+    void *args[1] = {&v};
+    const void *kernel = quant__cuda_kernel(p, w, act);
+    cudaLaunchConfig_t c = {};
+    v.j = j;
+    v.stages = p.stages;
+    v.stage_bytes = (uint32_t)stream_stage(p, w, j.tokens);
+    v.xt = (uint32_t)stream_tokens(p, j.tokens);
+    v.row_blocks = (uint32_t)plan_rows(p, w);
+    v.rec_pitch = (uint32_t)stream_rec_pitch(p, w);
+    v.planes = w->cols % 128 == 0;
+    v.rec_planes = v.planes && w->group;
+    if (!kernel || !gpu->tensor_map
+        || !describe_all({&v.x_map, &v.tile_map, &v.rec_map}, gpu, w, j, act, v.xt, p.wr,
+                         v.planes * p.wk, v.rec_planes * p.wk)) return cudaErrorInvalidValue;
+    c.stream = stream;
+    /* see quant__stream_job */
+    const uint32_t z = (uint32_t)plan_tokens(p, j.tokens), blocks = v.row_blocks * p.splits;
+    const uint32_t full = (blocks + gpu->sms - 1) / gpu->sms;
+    const bool fill = 2 * full <= p.stream && z == 1 && p.splits == 1
+                      && gpu->flags & QUANT_CUDA_OVERLAP;
+    c.gridDim = dim3(fill ? full * gpu->sms : blocks, 1, z);
+    c.blockDim = dim3(p.wr * p.wk * 32 + 32);
     return start(p, gpu, kernel, c, args);
 }
 
@@ -2134,6 +2600,7 @@ static cudaError_t launch(const quant__plan &p, const quant_cuda_device *gpu,
     fill_job(&j, p, w, y, ldy, x, ldx, tokens, workspace);
     if (is_other(w)) return launch_code(gpu, w, j, act, stream);
     if (p.wide) return launch_wide(p, gpu, w, j, act, stream);
+    if (p.stream) return launch_stream(p, gpu, w, j, act, stream);
     kernel = quant__cuda_kernel(p, w, act);
     if (!kernel) return cudaErrorInvalidValue;
     if (p.nt == 0)

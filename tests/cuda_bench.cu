@@ -1,11 +1,13 @@
 /* Times quant_cuda.cu against cuBLAS fp16 and against a kernel that only reads the same bytes.
- *   make cuda && build/cuda_bench [options] [tokens ...]
+ *   make cuda && build/cuda_bench [options] [N,K ...] [tokens ...]
+ *     N,K      rows and columns, multiples of 32 and 128, instead of the six shapes
  *     sweep    tries every shape of block and prints the fastest (what make_plan was made from)
+ *     stream   the same for the stream kernel
  *     wide     the same for the wgmma kernel (what wide_costs was fitted to)
  *     model    the linear layers of Qwen2.5-32B at 1, 8, 32 and 64 sequences, tokens a second
  *     plain    without QUANT_CUDA_OVERLAP        zp    with zero points        bf16
  *     iq4nl q6k q8    other codes than 4-bit numbers
- *     quick    the four shapes of one model only
+ *     quick    medians of 5 replays instead of 9
  * Method: a CUDA graph of back-to-back calls that rotate over more than 300 MB of packed weights
  * (five times the L2, so that weights come from memory), medians of 9 replays, random data, fp16,
  * group 128.  cuBLAS and the read kernel are timed the same way in the same run.
@@ -188,39 +190,59 @@ static double time_plan(const shape &s, const quant__plan &p, void *y, const voi
     }, times);
 }
 
-static void sweep(const shape &s, void *y, const void *x, size_t m, quant_type act, void *space,
-                  double read_us)
+struct result { double us; quant__plan p; };
+static void print_best(const shape &s, size_t m, double read_us, const result &now,
+                       std::vector<result> *all)
 {
-    struct result { double us; quant__plan p; };
+    std::sort(all->begin(), all->end(),
+              [](const result &a, const result &b) { return a.us < b.us; });
+    printf("%zu,%zu\t%zu\tread %.2f\tplan %.2f (nt%u wr%u wk%u s%u o%u)", s.n, s.k, m, read_us,
+           now.us, now.p.nt, now.p.wr, now.p.wk, now.p.splits, now.p.stream);
+    for (size_t i = 0; i < all->size() && i < 8; i++) {
+        const quant__plan &p = (*all)[i].p;
+        printf("\t%.2f nt%u wr%u wk%u s%u o%u", (*all)[i].us, p.nt, p.wr, p.wk, p.splits, p.stream);
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
+/* Every shape of block of the mma.sync kernel, or of the stream kernel */
+static void sweep(const shape &s, void *y, const void *x, size_t m, quant_type act, void *space,
+                  double read_us, bool stream_kernel)
+{
     std::vector<result> all;
-    const uint32_t nt0 = m <= 8 ? 1 : m <= 16 ? 2 : 4, nt1 = m <= 16 ? nt0 : m <= 32 ? 4 : 8;
+    const uint32_t nt0 = m <= 8 ? 1 : m <= 16 ? 2 : 4;
+    const uint32_t nt1 = m <= 16 ? nt0 : m <= 32 || stream_kernel ? 4 : 8;
+    auto add = [&](const quant__plan &p) {
+        result r = {time_plan(s, p, y, x, m, act, space, 2 * read_us, 3), p};
+        all.push_back(r);
+    };
     for (uint32_t nt = nt0; nt <= nt1; nt *= 2)
         for (uint32_t wr = 1; wr <= 16; wr += wr < 8 ? 1 : 8)
-            for (uint32_t wk = 1; wk * wr <= 16; wk++)
+            for (uint32_t wk = 1; wk * wr <= 31; wk++)
                 for (uint32_t splits = 1; splits <= 4; splits++)
-                    for (uint32_t cluster = 0; cluster < 2; cluster++) {
-                        quant__plan p = {nt, wr, wk, splits, cluster, 0, 0, 0, 0, 0, 0, 0};
+                    for (uint32_t per_sm = 0; per_sm <= 6; per_sm++) {
+                        quant__plan p = {nt, wr, wk, splits, splits > 1, 0, 0, 0, 0, 0, 0, 0,
+                                         per_sm};
                         uint32_t warps = wr * wk;
-                        if (warps < 5 || warps > (nt <= 2 ? 16u : 8u)) continue;
-                        if ((splits > 1) != cluster) continue;
-                        if (nt == 8 && act == QUANT_BF16) continue;
-                        p.shared = plan_shared(p, &gpu, &s.w, m);
-                        if (p.shared + Q_FIXED > gpu.shared) continue;
+                        if (stream_kernel != (per_sm > 0)) continue;
                         size_t blocks = plan_rows(p, &s.w) * plan_tokens(p, m) * splits;
                         if (blocks < gpu.sms * 3 / 4 || (splits > 1 && blocks > 3 * gpu.sms))
                             continue;
-                        result r = {time_plan(s, p, y, x, m, act, space, 2 * read_us, 3), p};
-                        all.push_back(r);
+                        if (stream_kernel) {
+                            if (splits > 2 || warps * per_sm < 7) continue;
+                            if (blocks > 4 * gpu.sms * per_sm) continue;
+                            if (stream_plan(&p, &gpu, &s.w, m)) add(p);
+                            continue;
+                        }
+                        if (warps < 5 || warps > (nt <= 2 ? 16u : 8u)) continue;
+                        if (nt == 8 && act == QUANT_BF16) continue;
+                        p.shared = plan_shared(p, &gpu, &s.w, m);
+                        if (p.shared + Q_FIXED <= gpu.shared) add(p);
                     }
     quant__plan p = make_plan(&gpu, &s.w, m, act);
     result r = {time_plan(s, p, y, x, m, act, space, 2 * read_us, 3), p};
-    std::sort(all.begin(), all.end(), [](const result &a, const result &b) { return a.us < b.us; });
-    printf("%zu,%zu\t%zu\tread %.2f\tplan %.2f (nt%u wr%u wk%u s%u)", s.n, s.k, m, read_us, r.us,
-           p.nt, p.wr, p.wk, p.splits);
-    for (size_t i = 0; i < all.size() && i < 6; i++)
-        printf("\t%.2f nt%u wr%u wk%u s%u", all[i].us, all[i].p.nt, all[i].p.wr, all[i].p.wk,
-               all[i].p.splits);
-    printf("\n");
+    print_best(s, m, read_us, r, &all);
 }
 
 /* Every shape of the wgmma kernel; all are printed */
@@ -228,8 +250,8 @@ static void sweep_wide(const shape &s, void *y, const void *x, size_t m, quant_t
                        void *space, double read_us)
 {
     static const uint32_t ts[8] = {16, 32, 48, 64, 96, 128, 192, 256};
-    struct result { double us; quant__plan p; uint32_t per_sm; };
-    std::vector<result> all;
+    struct wide_result { double us; quant__plan p; uint32_t per_sm; };
+    std::vector<wide_result> all;
     uint32_t first = 0;
     while (first < 7 && ts[first] < m) first++;
     for (uint32_t i = 0; i < 8; i++) {
@@ -238,24 +260,25 @@ static void sweep_wide(const shape &s, void *y, const void *x, size_t m, quant_t
         if (m < ts[i] && i != first && i != first + 1) continue;
         for (uint32_t mt = 1; mt <= 2; mt++)
             for (uint32_t splits = 0; splits <= 8; splits++)
-                for (uint32_t per_sm = 1; per_sm <= 2; per_sm++) {
+                for (uint32_t per_sm = 1; per_sm <= W_SPREAD; per_sm++) {
                     quant__plan p;
                     if (mt == 2 && ts[i] > 128) continue;
-                    if (per_sm == 2 && wide_blocks((int)ts[i], (int)mt) == 1) continue;
+                    if (per_sm > 1 && wide_blocks((int)ts[i], (int)mt) == 1) continue;
                     if (!wide_plan(&p, &gpu, &s.w, m, ts[i], mt, splits, per_sm)) continue;
                     size_t tiles = plan_rows(p, &s.w) * plan_tokens(p, m);
                     if (splits > 1 && tiles * (splits - 1) > 4 * gpu.sms) continue;
                     if (splits && tiles * splits < gpu.sms / 2) continue;
                     double guess = std::max(2 * read_us, 2.0 * s.n * s.k * m / 6e8);
-                    result r = {time_plan(s, p, y, x, m, act, space, guess, 3), p, per_sm};
+                    wide_result r = {time_plan(s, p, y, x, m, act, space, guess, 3), p, per_sm};
                     all.push_back(r);
                     printf("all\t%zu,%zu\t%zu\t%u\t%u\t%u\t%u\t%u\t%.2f\n", s.n, s.k, m, ts[i],
                            mt, splits, per_sm, p.stages, r.us);
                 }
     }
     quant__plan p = make_plan(&gpu, &s.w, m, act);
-    result r = {time_plan(s, p, y, x, m, act, space, 2 * read_us, 3), p, 0};
-    std::sort(all.begin(), all.end(), [](const result &a, const result &b) { return a.us < b.us; });
+    wide_result r = {time_plan(s, p, y, x, m, act, space, 2 * read_us, 3), p, 0};
+    std::sort(all.begin(), all.end(),
+              [](const wide_result &a, const wide_result &b) { return a.us < b.us; });
     printf("best\t%zu,%zu\t%zu\tread %.2f\tplan %.2f", s.n, s.k, m, read_us, r.us);
     for (size_t i = 0; i < all.size() && i < 4; i++)
         printf("\t%.2f t%u mt%u s%u o%u", all[i].us, all[i].p.wide, all[i].p.mt,
@@ -356,9 +379,9 @@ static int run_one(char **v)
 
 int main(int argc, char **argv)
 {
-    static const size_t shapes[6][2] = {{4096, 4096}, {12288, 4096}, {4096, 11008}, {22016, 4096},
-                                        {28672, 8192}, {8192, 28672}};
-    bool do_sweep = false, do_wide = false, zp = false, do_model = false;
+    typedef std::pair<size_t, size_t> size_pair;
+    std::vector<size_pair> shapes;
+    bool do_sweep = false, do_wide = false, do_stream = false, zp = false, do_model = false;
     quant_type act = QUANT_F16;
     std::vector<size_t> ms;
     quant_error err;
@@ -372,6 +395,7 @@ int main(int argc, char **argv)
         if (!strcmp(argv[i], "sweep")) do_sweep = true;
         else if (!strcmp(argv[i], "model")) do_model = true;
         else if (!strcmp(argv[i], "wide")) do_sweep = do_wide = true;
+        else if (!strcmp(argv[i], "stream")) do_sweep = do_stream = true;
         else if (!strcmp(argv[i], "plain")) gpu.flags = 0;
         else if (!strcmp(argv[i], "zp")) zp = true;
         else if (!strcmp(argv[i], "iq4nl")) other = 4;
@@ -379,15 +403,31 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "q8")) other = 8;
         else if (!strcmp(argv[i], "bf16")) act = QUANT_BF16;
         else if (!strcmp(argv[i], "quick")) replays = 5;
-        else ms.push_back((size_t)atoi(argv[i]));
+        else if (const char *k = strchr(argv[i], ',')) {
+            shapes.push_back(size_pair(atoi(argv[i]), atoi(k + 1)));
+            if (!shapes.back().first || shapes.back().first % 32 || !shapes.back().second
+                || shapes.back().second % 128) {
+                printf("%s: rows, a multiple of 32, and columns, of 128\n", argv[i]);
+                return 1;
+            }
+        } else if (atoi(argv[i]) > 0) ms.push_back((size_t)atoi(argv[i]));
+        else {
+            printf("%s: unknown; the options stand at the top of tests/cuda_bench.cu\n", argv[i]);
+            return 1;
+        }
     }
+    if (shapes.empty())
+        shapes = {{4096, 4096}, {12288, 4096}, {4096, 11008}, {22016, 4096}, {28672, 8192},
+                  {8192, 28672}};
     if (ms.empty()) ms = {1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 4096};
     size_t most = *std::max_element(ms.begin(), ms.end());
     void *x, *y, *space, *blas_space;
     size_t space_size = (size_t)256 << 20, blas_size = (size_t)64 << 20;
     cublasHandle_t blas;
     CUDA(cudaStreamCreate(&stream));
-    const size_t widest = std::max(most * 28672, (size_t)64 * 55296) * 2;
+    size_t widest = (size_t)64 * 55296 * 2;         /* bytes of x and of y; the model's first    */
+    for (const size_pair &p : shapes)
+        widest = std::max(widest, most * std::max(p.first, p.second) * 2);
     CUDA(cudaMalloc(&x, widest));
     CUDA(cudaMalloc(&y, widest));
     CUDA(cudaMalloc(&space, space_size));
@@ -401,8 +441,8 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!do_sweep) printf("shape\tM\tus\ttb_s\ttflops\tx_cublas\tx_read\tfrac_ideal\n");
-    for (int i = 0; i < 6; i++) {
-        shape s = {shapes[i][0], shapes[i][1], {}, {}, {}};
+    for (const size_pair &p : shapes) {
+        shape s = {p.first, p.second, {}, {}, {}};
         make_weights(&s, zp);
         usleep(400 * 1000);         /* after long products the clocks stay low for a while       */
         size_t n16 = s.w.size / 16;
@@ -417,7 +457,7 @@ int main(int argc, char **argv)
                 continue;
             }
             if (do_sweep) {
-                sweep(s, y, x, m, act, space, read_us);
+                sweep(s, y, x, m, act, space, read_us, do_stream);
                 continue;
             }
             double us = time_calls(calls_for(s, std::max(read_us, m * 0.2)), [&](int c) {

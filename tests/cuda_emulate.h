@@ -78,11 +78,11 @@ struct emu_quiet { emu_quiet() {} ~emu_quiet() {} };
 #endif
 
 /* ---- fibers and blocks -----------------------------------------------------------------------*/
-enum { EMU_STACK = 128 * 1024, EMU_SHARED = 232448, EMU_MAX_THREADS = 513 };
+enum { EMU_STACK = 128 * 1024, EMU_SHARED = 232448, EMU_MAX_THREADS = 1026 };
 
 struct emu_copy { const void *src; uint32_t dst, group; bool valid; };      /* a cp.async        */
 struct emu_box {                        /* a tensor copy                                         */
-    uint32_t dst, col, row, bar;
+    uint32_t dst, col, row, plane, bar;
     const CUtensorMap *map;
 };
 /* From one stack to another.  swapcontext() does it, too, but asks the kernel about signals. */
@@ -161,7 +161,7 @@ struct emu_block {
     emu_context back;
     void *tsan;                         /* of the scheduler                                      */
     emu_barrier barriers[16];
-    emu_warp warps[16];
+    emu_warp warps[EMU_MAX_THREADS / 32];
     std::vector<std::vector<emu_wgmma>> wgmmas[16];     /* groups, the last one still open       */
     std::vector<emu_box> boxes;
     emu_cluster *cluster;
@@ -509,11 +509,16 @@ static inline unsigned atomicAdd(unsigned *p, unsigned v)
 {
     return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);
 }
+static inline unsigned add_release(unsigned *p, unsigned v) { return atomicAdd(p, v); }
+static inline unsigned load_acquire(const unsigned *p)
+{
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
 static inline unsigned atomicOr(unsigned *p, unsigned v)
 {
     return __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST);
 }
-static void emu_shuffle_xor(emu_warp *w)    /* row: the number, and the lane to take it from      */
+static void emu_shuffle(emu_warp *w)        /* row: the number, and the lane to take it from      */
 {
     for (int lane = 0; lane < 32; lane++) w->out[lane][0] = w->row[w->row[lane][1]][0];
 }
@@ -695,16 +700,39 @@ static uint4 emu_take(void)
     const uint32_t *v = emu_my_warp()->out[emu_my_lane()];
     return make_uint4(v[0], v[1], v[2], v[3]);
 }
-static inline float __shfl_xor_sync(uint32_t, float v, uint32_t mask)
+static inline float shuffle(float v, uint32_t lane)
 {
     uint32_t u;
     memcpy(&u, &v, 4);
-    emu_bring(make_uint4(u, emu_my_lane() ^ mask, 0, 0));
-    emu_together(emu_shuffle_xor);
+    emu_bring(make_uint4(u, lane, 0, 0));
+    emu_together(emu_shuffle);
     const uint4 r = emu_take();
     memcpy(&v, &r.x, 4);
     emu_together(emu_nothing);
     return v;
+}
+static inline float __shfl_xor_sync(uint32_t, float v, uint32_t mask)
+{
+    return shuffle(v, emu_my_lane() ^ mask);
+}
+static void emu_any(emu_warp *w)
+{
+    uint32_t any = 0;
+    for (int lane = 0; lane < 32; lane++) any |= w->row[lane][0];
+    for (int lane = 0; lane < 32; lane++) w->out[lane][0] = any;
+}
+static inline bool any_lane(bool b)
+{
+    emu_bring(make_uint4(b, 0, 0, 0));
+    emu_together(emu_any);
+    const uint4 r = emu_take();
+    emu_together(emu_nothing);
+    return r.x != 0;
+}
+static inline long long clock64(void)   /* blocks run one after another: nobody waits for long   */
+{
+    static long long n;
+    return __atomic_add_fetch(&n, 50000, __ATOMIC_RELAXED);
 }
 static inline uint4 load_matrices(uint32_t a)
 {
@@ -797,13 +825,14 @@ static inline void bulk_prefetch(const void *src, uint32_t bytes)
 }
 
 /* What cuTensorMapEncodeTiled() is told */
-struct emu_map { const uint8_t *data; size_t width, height, pitch, box_width, box_height, size; };
+struct emu_map { const uint8_t *data; size_t dim[3], pitch[2], box[3], size; };
 static_assert(sizeof(emu_map) <= sizeof(CUtensorMap), "a tensor map has 128 bytes");
 
+static inline void map_prefetch(const CUtensorMap *) {}
 static void tensor_copy(uint32_t dst, const CUtensorMap *map, uint32_t col, uint32_t row,
-                        uint32_t bar)
+                        uint32_t plane, uint32_t bar)
 {
-    const emu_box box = {dst, col, row, bar, map};
+    const emu_box box = {dst, col, row, plane, bar, map};
     if (dst % 128) abort();
     const emu_quiet quiet;
     __tsan_release(&emu_here->boxes);
@@ -830,22 +859,24 @@ static bool emu_next_box(emu_box *x, emu_map *m)
 }
 static void emu_do_box(const emu_box &x, const emu_map &m)
 {
-    const size_t line = m.box_width * m.size, piece = m.size == 2 ? 16 : 8;
-    for (size_t r = 0; r < m.box_height; r++)
+    const size_t line = m.box[0] * m.size, piece = m.size == 2 ? 16 : 8;
+    for (size_t r = 0; r < m.box[1] * m.box[2]; r++)
         for (size_t c = 0; c < line; c += piece) {
-            const size_t col = x.col + c / m.size, row = x.row + r;
-            /* half floats: 128-byte lines, their pieces swizzled */
-            size_t to = r * line + c;
+            const size_t col = x.col + c / m.size, row = x.row + r % m.box[1];
+            const size_t plane = x.plane + r / m.box[1];
+            /* half floats: 128-byte lines, their pieces swizzled by the line's address */
+            size_t to = x.dst + r * line + c;
             if (m.size == 2) to ^= (to >> 7 & 7) << 4;
             for (size_t e = 0; e < piece; e += m.size) {
-                uint8_t *d = emu_shared(x.dst) + to + e;
-                if (row < m.height && col + e / m.size < m.width)
-                    memcpy(d, m.data + row * m.pitch + (col * m.size + e), m.size);
+                uint8_t *d = emu_shared((uint32_t)(to + e));
+                if (plane < m.dim[2] && row < m.dim[1] && col + e / m.size < m.dim[0])
+                    memcpy(d, m.data + plane * m.pitch[1] + row * m.pitch[0] + (col * m.size + e),
+                           m.size);
                 else memset(d, 0, m.size);
             }
         }
     __tsan_release(emu_bar(x.bar));
-    emu_mbarrier_add(emu_bar(x.bar), 0, -(int)(m.box_height * line));
+    emu_mbarrier_add(emu_bar(x.bar), 0, -(int)(m.box[1] * m.box[2] * line));
 }
 /* The copy engine: boxes in any order, each at some time.  To the sanitizer it is 16 threads in
  * turn: one box is not ordered by another. */
@@ -1027,10 +1058,11 @@ static CUresult emu_encode(CUtensorMap *map, CUtensorMapDataType type, cuuint32_
                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill)
 {
     const bool wide = type == CU_TENSOR_MAP_DATA_TYPE_INT64;
-    const emu_map m = {(const uint8_t *)data, (size_t)size[0], (size_t)size[1], (size_t)stride[0],
-                       box[0], box[1], wide ? 8u : 2u};
-    if (rank != 2 || (uintptr_t)data % 16 || stride[0] % 16 || box[0] > 256 || box[1] > 256
-        || stride[0] < size[0] * m.size || box[0] * m.size % 16
+    const emu_map m = {(const uint8_t *)data, {(size_t)size[0], (size_t)size[1], (size_t)size[2]},
+                       {(size_t)stride[0], (size_t)stride[1]}, {box[0], box[1], box[2]},
+                       wide ? 8u : 2u};
+    for (int i = 0; i < 3; i++) if (rank != 3 || box[i] == 0 || box[i] > 256) abort();
+    if ((uintptr_t)data % 16 || stride[0] % 16 || stride[1] % 16 || box[0] * m.size % 16
         || (swizzle == CU_TENSOR_MAP_SWIZZLE_128B) == wide || (!wide && box[0] * 2 != 128))
         return CUDA_ERROR_INVALID_VALUE;
     memset(map, 0, sizeof *map);

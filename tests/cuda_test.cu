@@ -689,7 +689,7 @@ static void test_plans(const on_device *d, size_t m, int bf)
                 for (uint32_t splits = 1; splits <= 8; splits += splits < 2 ? 1 : 3)
                     for (uint32_t cluster = 0; cluster <= (splits > 1 && gpu.capability >= 90);
                          cluster++) {
-                        quant__plan p = {nt, wr, wk, splits, cluster, 0, 0, 0, 0, 0, 0, 0};
+                        quant__plan p = {nt, wr, wk, splits, cluster, 0, 0, 0, 0, 0, 0, 0, 0};
                         if (wr * wk > (nt <= 2 ? 16u : 8u) || (bf && nt == 8)) continue;
                         p.shared = shared_bytes(p, &d->w, m);
                         if (p.shared + Q_FIXED > gpu.shared) continue;
@@ -699,6 +699,27 @@ static void test_plans(const on_device *d, size_t m, int bf)
                                  splits, cluster ? "cluster" : "workspace");
                         for (int twice = 0; twice < (cluster || splits == 1 ? 1 : 2); twice++)
                             run_plan(d, &b, p, text);
+                    }
+    free_batch(&b);
+}
+
+/* The same for the stream kernel */
+static void test_stream_plans(const on_device *d, size_t m, int bf)
+{
+    if (!gpu.tensor_map || d->w.ordered || is_other(&d->w)) return;
+    batch b = make_batch(d, m, bf, 0);
+    const uint32_t most = one_plan_of > 1 ? 8 : 31;     /* warps; searching for races is slow    */
+    for (uint32_t nt = 1; nt <= 4; nt *= 2)
+        for (uint32_t wr = 1; wr <= 7; wr += wr < 4 ? 1 : 3)
+            for (uint32_t wk = 1; wk * wr <= most; wk += wk < 4 ? 1 : 4)
+                for (uint32_t splits = 1; splits <= 2; splits++)
+                    for (uint32_t per_sm = 1; per_sm <= 3; per_sm++) {
+                        quant__plan p = {nt, wr, wk, splits, 0, 0, 0, 0, 0, 0, 0, 0, per_sm};
+                        if (!stream_plan(&p, &gpu, &d->w, m)) continue;
+                        char text[96];
+                        snprintf(text, sizeof text, "stream nt%u wr%u wk%u splits%u stages%u", nt,
+                                 wr, wk, splits, p.stages);
+                        run_plan(d, &b, p, text);
                     }
     free_batch(&b);
 }
@@ -743,6 +764,7 @@ static void test_bias(on_device *d)
             run(d, &b, "bias, plain");
             gpu.flags = 0;
             test_wide_plans(d, ms[i], bf);
+            test_stream_plans(d, ms[i], bf);
             d->w.bias = NULL;
             free_batch(&b);
         }
@@ -913,10 +935,13 @@ static void test_device(void)
     }
     test_plans(&d, small ? 3 : 6, 0);
     test_wide_plans(&d, small ? 21 : 70, 0);
+    test_stream_plans(&d, small ? 21 : 70, 0);
     test_bias(&d);
     if (!small) {
         test_wide_plans(&d, 257, 1);
+        test_stream_plans(&d, 257, 1);
         test_wide_plans(&d, 600, 0);
+        test_stream_plans(&d, 600, 0);
         test_plans(&d, 70, 0);
         test_plans(&d, 21, 1);
         static const size_t large[] = {192, 333, 512, 1024, 2049, 4096};
@@ -931,6 +956,7 @@ static void test_device(void)
         d = upload((kind)k, 1024, 2048, is_gguf((kind)k) ? 32 : 128);
         test_plans(&d, 11, k & 1);
         test_wide_plans(&d, 75, k & 1);
+        test_stream_plans(&d, 75, k & 1);
         for (size_t m = 1; m <= 64; m *= 4) {       /* activations that are not centred          */
             batch b = make_batch(&d, m, 0, 3);
             run(&d, &b, "mean 3");
@@ -946,8 +972,14 @@ static void test_device(void)
         for (int k = 0; k < 3; k++) {
             d = upload(GPTQ_V1, 328, 1888, groups[k]);
             test_wide_plans(&d, 37, k & 1);
+            test_stream_plans(&d, 37, k & 1);
             drop(&d);
         }
+    }
+    for (int k = 0; small && k < 2; k++) {      /* the last unit is cut                          */
+        d = upload(GPTQ_V1, 72, 1888, k ? 0 : 32);
+        test_stream_plans(&d, 5 + 8 * (size_t)k, k);
+        drop(&d);
     }
     d = upload(GPTQ_SYM, small ? 264 : 4096, small ? 512 : 4096, 128);
     for (size_t m = 1; m <= 256; m *= 4)
@@ -964,6 +996,7 @@ static void test_races(void)
         on_device d = upload(i ? GPTQ_V1 : GPTQ_SYM, 72, 672, i ? 32 : 128);
         test_plans(&d, i ? 3 : 21, i);
         test_wide_plans(&d, i ? 70 : 21, i);
+        test_stream_plans(&d, i ? 70 : 21, i);
         test_invariant(&d, 0);
         drop(&d);
     }
@@ -1029,6 +1062,18 @@ static bool is_wide(const void *k)
            || is_wide_of<0, 1, 1>(k) || is_wide_of<1, 0, 0>(k) || is_wide_of<1, 0, 1>(k)
            || is_wide_of<1, 1, 0>(k) || is_wide_of<1, 1, 1>(k);
 }
+template <int BF, int TPG> static bool is_stream_of(const void *k)
+{
+    for (uint32_t nt = 1; nt <= 4; nt *= 2)
+        for (uint32_t zero = 0; zero < 3; zero++)
+            if (stream_of<BF, TPG>(nt, zero) == k) return true;
+    return false;
+}
+static bool is_stream(const void *k)
+{
+    return is_stream_of<0, 0>(k) || is_stream_of<0, 4>(k) || is_stream_of<1, 0>(k)
+           || is_stream_of<1, 4>(k);
+}
 template <class... A, size_t... I>
 static std::function<void()> bind_to(void (*f)(A...), void **args, std::index_sequence<I...>)
 {
@@ -1049,6 +1094,7 @@ static std::function<void()> emu_bind(const void *k, void **args)
         return bind_to((void (*)(quant__pack_job))k, args);
     if (k == (const void *)quant__plain_kernel<0> || k == (const void *)quant__plain_kernel<1>)
         return bind_to((void (*)(quant__job, uint32_t))k, args);
+    if (is_stream(k)) return bind_to((void (*)(quant__stream_job))k, args);
     if (is_wide(k)) return bind_to((void (*)(quant__wide_job))k, args);
     return bind_to((void (*)(quant__job))k, args);
 }
