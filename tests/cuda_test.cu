@@ -714,6 +714,7 @@ static void test_stream_plans(const on_device *d, size_t m, int bf)
             for (uint32_t wk = 1; wk * wr <= most; wk += wk < 4 ? 1 : 4)
                 for (uint32_t splits = 1; splits <= 2; splits++)
                     for (uint32_t per_sm = 1; per_sm <= 3; per_sm++) {
+                        if (one_plan_of > 1 && per_sm != 2) continue;   /* the ring's length   */
                         quant__plan p = {nt, wr, wk, splits, 0, 0, 0, 0, 0, 0, 0, 0, per_sm};
                         if (!stream_plan(&p, &gpu, &d->w, m)) continue;
                         char text[96];
