@@ -1002,13 +1002,11 @@ QUANT_API void quant_awq_fold_norm(float *weight, float *bias, size_t cols, floa
  * The same call gives the same bytes, from run to run and on every device of the same model.
  *
  * Limits: cols is a multiple of 32, rows a multiple of 8, tokens any number.  Other types: E_TYPE.
- *   Type                                    Kernels                      Tested
- *   GPTQ int4 (v1, v2, act-order),          wgmma (9.0), mma.sync        on an H200, and timed:
- *   AWQ "gemm" int4, GGUF Q4_0 Q4_1 Q4_K    (8.0 and up), plain (any)    tests/BENCH_CUDA.md
- *   GGUF IQ4_NL, Q6_K, Q8_0                 mma.sync without the copy    on the host only, thread
- *                                           pipeline (8.0 and up),       by thread; not yet run or
- *                                           plain (any)                  timed on a GPU
- *   quant_cuda_pack_device, every type      a kernel                     on the host only, as above
+ *   Type                                    Kernels
+ *   GPTQ int4 (v1, v2, act-order),          copy engine with mma.sync, wgmma (9.0), mma.sync (8.0
+ *   AWQ "gemm" int4, GGUF Q4_0 Q4_1 Q4_K    and up), plain (any)
+ *   GGUF IQ4_NL, Q6_K, Q8_0                 mma.sync without a copy pipeline (8.0 and up), plain
+ * Tested on an H200, and timed there but for groups other than 128: tests/BENCH_CUDA.md.
  * Calls with the last three types always have what QUANT_CUDA_INVARIANT promises. */
 enum {                              /* quant_cuda_source.format                                  */
     QUANT_CUDA_GGUF = 0,            /* data: rows of `type` as in a GGUF file                    */

@@ -235,29 +235,6 @@ static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4]
 #endif
 }
 
-/* *p += v, after all that was written before, also by lanes met in __syncwarp(); what *p was */
-static __device__ __forceinline__ unsigned add_release(unsigned *p, unsigned v)
-{
-    unsigned old = 0;
-#if __CUDA_ARCH__ >= 700
-    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v)
-                 : "memory");
-#endif
-    return old;
-}
-/* *p, before all that is read after it */
-static __device__ __forceinline__ unsigned load_acquire(const unsigned *p)
-{
-    unsigned v = 0;
-#if __CUDA_ARCH__ >= 700
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
-#endif
-    return v;
-}
-static __device__ __forceinline__ bool any_lane(bool b)
-{
-    return __any_sync(0xffffffffu, b);
-}
 /* v of another lane */
 static __device__ __forceinline__ float shuffle(float v, uint32_t lane)
 {
@@ -315,6 +292,29 @@ template <int BF> static __device__ __forceinline__ uint32_t pack_pair(float lo,
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define Q_WIDE
+/* *p += v, after all that was written before, also by lanes met in __syncwarp(); what *p was */
+static __device__ __forceinline__ unsigned add_release(unsigned *p, unsigned v)
+{
+    unsigned old;
+    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v)
+                 : "memory");
+    return old;
+}
+/* *p, before all that is read after it */
+static __device__ __forceinline__ unsigned load_acquire(const unsigned *p)
+{
+    unsigned v;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+/* A vote orders no memory: what the lane that says true has seen is there for all only after
+ * __syncwarp() */
+static __device__ __forceinline__ bool any_lane(bool b)
+{
+    const bool any = __any_sync(0xffffffffu, b);
+    __syncwarp();
+    return any;
+}
 /* Barrier 1 for the first N threads of the block */
 template <int N> static __device__ __forceinline__ void barrier_sync_first()
 {
@@ -473,7 +473,8 @@ struct quant__job {
     const float *gains;
     const void *x, *bias;           /* bias: [row], the type of y; NULL: none                    */
     void *y;
-    float *part;                    /* [block][split][token][row] of the workspace               */
+    /* of the workspace; the wgmma kernel has its own arrangement: see wide_left() */
+    float *part;                    /* [block][split][token][row]                                */
     unsigned *count;                /* [block]                                                   */
     size_t ldx, ldy;
     uint32_t rows, tokens, kt;      /* kt: tiles of 32 columns                                   */
@@ -515,7 +516,7 @@ Q_BOTH __forceinline__ float2 scaled(const quant__job &j, float2 v, float factor
 }
 
 /* How the tensor-core kernel treats the scales, by the number of 8-token tiles NT.
- *   Up to 4 tiles: q - zero is formed exactly, in half floats or bfloat16, before the product; sums
+ *   2 and 4 tiles: q - zero is formed exactly, in half floats or bfloat16, before the product; sums
  *     of a group are multiplied by their scale in fp32.
  *   1 tile, and OFFSET: mma takes the bare nibbles: as half floats they are denormals q 2^-24,
  *     which the tensor cores multiply exactly (2^24 goes into the last factor), as bfloat16
@@ -969,6 +970,8 @@ enum {
     W_GROUP = 16                    /* row blocks that are done for all tokens before the next   */
 };
 static constexpr uint32_t W_MAX_STAGES = 16;
+/* Shared memory beside the ring: `transposed` and `bars` */
+static constexpr size_t W_FIXED = W_CONSUMERS * 768 + 2 * W_MAX_STAGES * 8;
 
 /* Blocks of a multiprocessor that the registers should allow, and threads of a block.  Alone, a
  * block has three whole warpgroups and moves registers from the copying one to the others: a
@@ -1312,12 +1315,12 @@ static __device__ __forceinline__ void wide_reduce(const quant__job &j, float (&
 }
 /* The blocks of a shared tile, first to last in the order of its columns.  A warp of one has to do
  * with the same warp of the others only, which has the same sums: a counter for each.
- *   The first block comes to the tile last of all that it does, the others first of all.  So these
- * leave their sums in the workspace and go on, and that one, which finds them there as a rule, adds
- * them to its own, in the order of the columns.  If it has waited for long, since they found no
- * place on the device, it leaves its own sums, too, and W_GONE in the counter; who comes last then
- * adds up, at its end.  A block has two places in the workspace: for the tile in which its share
- * begins, and for the one in which it ends. */
+ *   The first block comes to the tile last of all that it does, the others first of their share.
+ * So these leave their sums in the workspace and go on, and that one, which finds them there as a
+ * rule, adds them to its own, in the order of the columns.  If it has waited for long, since they
+ * found no place on the device, it leaves its own sums, too, and W_GONE in the counter; who comes
+ * last then adds up, at its end.  A block has two places in the workspace: for the tile in which
+ * its share begins, and for the one in which it ends. */
 enum { W_GONE = 1 << 16, W_PATIENCE = 1 << 20 /* cycles */ };
 struct wide_sharers { uint32_t tile, first, last; };
 
@@ -1390,9 +1393,11 @@ static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, floa
     }
     if (!any_lane(all)) {
         wide_leave<T, MT>(wide_left<T, MT>(w, units, s.tile, blockIdx.x), acc);
-        if (lead) all = add_release(count, W_GONE) == others;
+        if (lead) {
+            all = add_release(count, W_GONE) == others;
+            __threadfence();
+        }
         if (!any_lane(all)) return false;
-        __threadfence();
     }
     if (lead) *count = 0;
     wide_add<T, MT>(w, acc, units, s.tile, s.first + 1, s.last);
@@ -1407,9 +1412,9 @@ static __device__ __forceinline__ bool wide_settle(const quant__wide_job &w, uin
     if (!any_lane(before >= W_GONE)) return false;
     const uint32_t units = (w.j.kt + Q_UNIT - 1) / Q_UNIT;
     const wide_sharers s = wide_who(w, units, wide_share(w, units, blockIdx.x) / units);
+    __threadfence();
     if (!any_lane(before == W_GONE + (s.last - s.first) - 1)) return false;
     before = 0;
-    __threadfence();
     if ((threadIdx.x & 31) == 0) w.j.count[s.tile * W_CONSUMERS + (threadIdx.x >> 5)] = 0;
 #pragma unroll
     for (int i = 0; i < MT * T / 2; i++) acc[i / (T / 2)][i % (T / 2)] = 0;
@@ -1477,9 +1482,9 @@ quant__wide_kernel(const __grid_constant__ quant__wide_job w)
  * copy engine fill a ring of stages of wk units, so that those spend no instruction on copies and
  * do not wait for each other.  A stage: activations [wk][2][xt][64] as the engine swizzles them,
  * which is how unit() reads them; tiles [wk][wr][4], records [wk][wr][..].
- *   Where each multiprocessor has room for two blocks, a grid that fits the device once is filled
- * up with blocks that do nothing: the blocks of the next product, which fill their rings while
- * this one ends, then spread evenly, too. */
+ *   Where each multiprocessor has room for twice the blocks that it gets, the grid is filled up
+ * with blocks that do nothing, to the same number everywhere: the blocks of the next product, which
+ * fill their rings while this one ends, then spread evenly, too. */
 struct quant__stream_job {
     CUtensorMap x_map;              /* columns, tokens, planes of 64 columns                     */
     CUtensorMap tile_map, rec_map;  /* 8 bytes, row tiles, planes of a unit                      */
@@ -1488,8 +1493,11 @@ struct quant__stream_job {
     uint32_t xt;                    /* tokens of a stage, at most NT * 8                         */
     uint32_t row_blocks;
     uint32_t rec_pitch;             /* bytes from the records of a unit to those of the next     */
-    /* 0: no planes, whole rows, a copy for each unit, since the last one is cut */
+    /* 1: one copy takes a stage's units from planes of the maps; 0: the maps have whole rows and a
+     * unit (of x, half of one) is copied at a time, since the last one is cut, or since all units
+     * have the same records */
     uint32_t planes, rec_planes;
+    uint32_t stay;                  /* cycles that a block with nothing to do stays              */
 };
 
 /* Warps of a block, the one that copies included: a lane has 80, 96 or 128 registers */
@@ -1499,10 +1507,11 @@ static __host__ __device__ constexpr int stream_warps(int nt)
 }
 /* Warps of a multiprocessor's blocks: kernels of one and two tiles need fewer registers */
 static uint32_t stream_most(uint32_t nt) { return nt == 1 ? 28 : nt == 2 ? 24 : 16; }
-enum { S_STAY = 110 };              /* cycles for each unit that a block with nothing to do stays */
+enum { S_STAY = 110 };              /* cycles for a unit, see launch_stream()                    */
 
 #ifdef Q_WIDE
-/* Asks for wk units from u on, from plane u on or one by one: `width` elements and `bytes` each */
+/* Asks for wk pieces of columns (units, of x halves of them) from piece u on, one by one, `width`
+ * elements and `bytes` each; or for all of a stage at once, from plane u * planes on */
 static __device__ __forceinline__ void stream_units(uint32_t dst, const CUtensorMap *map,
                                                     uint32_t planes, uint32_t wk, uint32_t u,
                                                     uint32_t width, uint32_t bytes, uint32_t row,
@@ -1568,9 +1577,9 @@ quant__stream_kernel(const __grid_constant__ quant__stream_job w)
     if (block_row >= w.row_blocks) {            /* to be there is all that it is for           */
         let_next_start();
         wait_for_stream();
-        /* not to go before blocks of the kernel after the next one are where those of the one
-         * before were: two would come here */
-        for (const long long t = clock64(); clock64() - t < (long long)units * S_STAY; ) { }
+        /* If it left much earlier than a block that works, its place would go to the product after
+         * the next one while the other places are still taken: two blocks of it would come here. */
+        for (const long long t = clock64(); clock64() - t < (long long)w.stay; ) { }
         return;
     }
     if (threadIdx.x == j.wr * j.wk * 32) {
@@ -1964,7 +1973,7 @@ static bool wide_plan(quant__plan *p, const quant_cuda_device *gpu, const quant_
     const bool spread = per_sm == W_SPREAD;
     if (spread && splits) return false;
     if (spread) per_sm = 2;
-    const size_t fixed = W_CONSUMERS * 768 + 2 * W_MAX_STAGES * 8 + 1024 /* alignment */;
+    const size_t fixed = W_FIXED + 1024 /* alignment */;
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
     const size_t room = (gpu->shared + 1024) / per_sm - 1024 - fixed;
     memset(p, 0, sizeof *p);
@@ -2014,7 +2023,7 @@ static bool stream_plan(quant__plan *p, const quant_cuda_device *gpu, const quan
     const size_t mt = stream_tokens(*p, tokens);
     /* unit() reads NT * 8 tokens */
     const size_t beyond = (p->nt * 8 - mt) * 128;
-    const size_t fixed = Q_MAX_WARPS * 128 + 2 * W_MAX_STAGES * 8 + 1024 /* alignment */ + beyond;
+    const size_t fixed = Q_FIXED + 1024 /* alignment */ + beyond;
     const size_t room = (gpu->shared + 1024) / p->stream - 1024 - fixed;
     const size_t least = (gpu->shared + 1024) / (p->stream + 1);
     const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
@@ -2092,7 +2101,8 @@ static const struct { uint32_t tokens, row_tiles, nt, wr, wk, splits; } measured
 
 /* The same for the stream kernel (cuda_bench stream), here for up to so many units of columns, too.
  * nt 0: another kernel is faster; wr 0: what shares the row tiles out best.  per_sm 2 and more: see
- * quant__stream_job.  The bounds are multiples of 132: a row block more is a round more. */
+ * quant__stream_job.  Bounds of row tiles are multiples of 132, beyond which some multiprocessor
+ * has one more; and 66 for two splits, 200 where the next shape of block is faster. */
 static const struct { uint32_t tokens, row_tiles, units, nt, wr, wk, splits, per_sm; } streams[] = {
     {4, 66, ~0u, 1, 1, 4, 2, 2}, {4, 132, 40, 1, 1, 11, 1, 2}, {4, 132, ~0u, 0, 0, 0, 0, 0},
     {4, 264, 64, 1, 1, 4, 1, 4}, {4, 264, ~0u, 1, 1, 8, 1, 2}, {4, 396, ~0u, 0, 0, 0, 0, 0},
@@ -2439,9 +2449,17 @@ static cudaError_t start_plain(const void *kernel, dim3 grid, uint32_t threads, 
     return cudaLaunchKernelExC(&c, kernel, args);
 }
 
-/* Launches with the attributes of the plan. */
+/* The kernel may start before the one before it on the stream is done. */
+static bool overlaps(const quant_cuda_device *gpu)
+{
+    return gpu->flags & QUANT_CUDA_OVERLAP && gpu->capability >= 90;
+}
+
+/* Launches with the attributes of the plan.  All shared memory that the kernel, which has `fixed`
+ * bytes of its own, could use is asked for, not what this launch needs: the number belongs to the
+ * kernel, and another thread could be about to launch it with more. */
 static cudaError_t start(const quant__plan &p, const quant_cuda_device *gpu, const void *kernel,
-                         cudaLaunchConfig_t c, void **args)
+                         size_t fixed, cudaLaunchConfig_t c, void **args)
 {
     cudaLaunchAttribute attr[2] = {};
     cudaError_t e;
@@ -2449,7 +2467,7 @@ static cudaError_t start(const quant__plan &p, const quant_cuda_device *gpu, con
     c.dynamicSmemBytes = p.shared;
     if (p.shared > 40 * 1024) {         /* 48 KiB without asking, static arrays included       */
         e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 (int)p.shared);
+                                 (int)(gpu->shared - fixed));
         if (e != cudaSuccess) return e;
     }
     if (p.cluster) {
@@ -2458,7 +2476,7 @@ static cudaError_t start(const quant__plan &p, const quant_cuda_device *gpu, con
         attr[c.numAttrs].val.clusterDim.y = attr[c.numAttrs].val.clusterDim.z = 1;
         c.numAttrs++;
     }
-    if (gpu->flags & QUANT_CUDA_OVERLAP && gpu->capability >= 90) {
+    if (overlaps(gpu)) {
         attr[c.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attr[c.numAttrs].val.programmaticStreamSerializationAllowed = 1;
         c.numAttrs++;
@@ -2485,7 +2503,8 @@ static bool describe(CUtensorMap *map, const quant_cuda_device *gpu, CUtensorMap
 }
 
 /* x, tiles and records, in boxes of T tokens and R row tiles; `units` in a box: planes of a unit
- * (of x, two), 0: whole rows without planes and boxes of one unit (of x, half of one) */
+ * (of x, two), 0: whole rows without planes and boxes of one unit (of x, half of one).  Planes lie
+ * closer together than rows, which the engine does not mind: it adds up coordinate times stride. */
 struct quant__maps { CUtensorMap *x, *tiles, *recs; };
 static bool describe_all(const quant__maps &m, const quant_cuda_device *gpu,
                          const quant_cuda_matrix *w, const quant__job &j, quant_type act, size_t t,
@@ -2532,7 +2551,7 @@ static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gp
     c.stream = stream;
     c.gridDim = dim3(p.splits > 1 ? v.tiles * p.splits : p.blocks);
     c.blockDim = dim3(wide_threads((int)p.wide, (int)p.mt));
-    return start(p, gpu, kernel, c, args);
+    return start(p, gpu, kernel, W_FIXED, c, args);
 }
 
 static cudaError_t launch_stream(const quant__plan &p, const quant_cuda_device *gpu,
@@ -2554,15 +2573,17 @@ static cudaError_t launch_stream(const quant__plan &p, const quant_cuda_device *
     if (!kernel || !gpu->tensor_map
         || !describe_all({&v.x_map, &v.tile_map, &v.rec_map}, gpu, w, j, act, v.xt, p.wr,
                          v.planes * p.wk, v.rec_planes * p.wk)) return cudaErrorInvalidValue;
-    c.stream = stream;
-    /* see quant__stream_job */
+    /* see quant__stream_job; who has nothing to do stays about as long as the others work, less
+     * if there are few of them, as they are faster then */
     const uint32_t z = (uint32_t)plan_tokens(p, j.tokens), blocks = v.row_blocks * p.splits;
-    const uint32_t full = (blocks + gpu->sms - 1) / gpu->sms;
-    const bool fill = 2 * full <= p.stream && z == 1 && p.splits == 1
-                      && gpu->flags & QUANT_CUDA_OVERLAP;
-    c.gridDim = dim3(fill ? full * gpu->sms : blocks, 1, z);
+    const uint32_t sms = gpu->sms ? gpu->sms : 1, full = (blocks + sms - 1) / sms;
+    const uint64_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    const bool fill = 2 * full <= p.stream && z == 1 && p.splits == 1 && overlaps(gpu);
+    v.stay = (uint32_t)(units * S_STAY * blocks / ((uint64_t)full * sms));
+    c.stream = stream;
+    c.gridDim = dim3(fill ? full * sms : blocks, 1, z);
     c.blockDim = dim3(p.wr * p.wk * 32 + 32);
-    return start(p, gpu, kernel, c, args);
+    return start(p, gpu, kernel, Q_FIXED, c, args);
 }
 
 /* Other codes.  The slices of the columns do not depend on the number of tokens, nor does the order
@@ -2609,10 +2630,10 @@ static cudaError_t launch(const quant__plan &p, const quant_cuda_device *gpu,
     c.stream = stream;
     c.gridDim = dim3((unsigned)(plan_rows(p, w) * p.splits), 1, (unsigned)plan_tokens(p, tokens));
     c.blockDim = dim3(p.wr * p.wk * 32);
-    return start(p, gpu, kernel, c, args);
+    return start(p, gpu, kernel, Q_FIXED, c, args);
 }
 
-/* The driver's function that describes tensors to the copy engine, or NULL if the wgmma kernel
+/* The driver's function that describes tensors to the copy engine, or NULL if the kernels with it
  * cannot run: wrong device, or this file was not compiled for sm_90a (its body is empty then and
  * has no shared memory). */
 static void *find_wide_driver(uint32_t capability)

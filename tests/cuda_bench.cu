@@ -404,9 +404,9 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "bf16")) act = QUANT_BF16;
         else if (!strcmp(argv[i], "quick")) replays = 5;
         else if (const char *k = strchr(argv[i], ',')) {
-            shapes.push_back(size_pair(atoi(argv[i]), atoi(k + 1)));
-            if (!shapes.back().first || shapes.back().first % 32 || !shapes.back().second
-                || shapes.back().second % 128) {
+            const int rows = atoi(argv[i]), cols = atoi(k + 1);
+            shapes.push_back(size_pair(rows, cols));
+            if (rows <= 0 || rows % 32 || cols <= 0 || cols % 128) {
                 printf("%s: rows, a multiple of 32, and columns, of 128\n", argv[i]);
                 return 1;
             }

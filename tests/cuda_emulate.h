@@ -78,7 +78,7 @@ struct emu_quiet { emu_quiet() {} ~emu_quiet() {} };
 #endif
 
 /* ---- fibers and blocks -----------------------------------------------------------------------*/
-enum { EMU_STACK = 128 * 1024, EMU_SHARED = 232448, EMU_MAX_THREADS = 1026 };
+enum { EMU_STACK = 128 * 1024, EMU_SHARED = 232448, EMU_MAX_THREADS = 1025 };
 
 struct emu_copy { const void *src; uint32_t dst, group; bool valid; };      /* a cp.async        */
 struct emu_box {                        /* a tensor copy                                         */
@@ -726,7 +726,7 @@ static inline bool any_lane(bool b)
     emu_bring(make_uint4(b, 0, 0, 0));
     emu_together(emu_any);
     const uint4 r = emu_take();
-    emu_together(emu_nothing);
+    emu_syncwarp();
     return r.x != 0;
 }
 static inline long long clock64(void)   /* blocks run one after another: nobody waits for long   */
@@ -1063,6 +1063,7 @@ static CUresult emu_encode(CUtensorMap *map, CUtensorMapDataType type, cuuint32_
                        wide ? 8u : 2u};
     for (int i = 0; i < 3; i++) if (rank != 3 || box[i] == 0 || box[i] > 256) abort();
     if ((uintptr_t)data % 16 || stride[0] % 16 || stride[1] % 16 || box[0] * m.size % 16
+        || stride[0] < size[0] * m.size || (stride[0] | stride[1]) >> 40
         || (swizzle == CU_TENSOR_MAP_SWIZZLE_128B) == wide || (!wide && box[0] * 2 != 128))
         return CUDA_ERROR_INVALID_VALUE;
     memset(map, 0, sizeof *map);

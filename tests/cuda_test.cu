@@ -15,6 +15,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <vector>
 
 static int passed, failed, skipped, small;
 static double worst[2];                 /* largest relative error seen, fp16 and bf16            */
@@ -665,16 +666,18 @@ static void run(const on_device *d, batch *b, const char *what)
     if (r) count(false, what, err.what);
     else check(b, d, what);
 }
-static void run_plan(const on_device *d, batch *b, const quant__plan &p, const char *what)
+/* false: not this one */
+static bool run_plan(const on_device *d, batch *b, const quant__plan &p, const char *what)
 {
     static int n;
-    if (n++ % one_plan_of) return;
+    if (n++ % one_plan_of) return false;
     poison(b);
     for_each_call(b, [&](void *y, const void *x) {
         CUDA(launch(p, &gpu, &d->w, y, b->ldy, x, b->ldx, b->each,
                     b->bf ? QUANT_BF16 : QUANT_F16, d->space, NULL));
     });
     check(b, d, what);
+    return true;
 }
 
 /* Every kernel, every shape of block and split on one matrix; each twice, so that counters that do
@@ -720,7 +723,9 @@ static void test_stream_plans(const on_device *d, size_t m, int bf)
                         char text[96];
                         snprintf(text, sizeof text, "stream nt%u wr%u wk%u splits%u stages%u", nt,
                                  wr, wk, splits, p.stages);
+                        gpu.flags = per_sm == 2 ? QUANT_CUDA_OVERLAP : 0;   /* grids filled up   */
                         run_plan(d, &b, p, text);
+                        gpu.flags = 0;
                     }
     free_batch(&b);
 }
@@ -734,9 +739,10 @@ static void test_wide_plans(const on_device *d, size_t m, int bf)
     for (int i = 0; i < 8; i++)
         for (uint32_t mt = 1; mt <= 2; mt++)
             for (int s = 0; s < 6; s++)
-                for (uint32_t per_sm = 1; per_sm <= 2; per_sm++) {
+                for (uint32_t per_sm = 1; per_sm <= W_SPREAD; per_sm++) {
                     quant__plan p;
                     char text[96];
+                    std::vector<uint16_t> before;
                     if (mt == 2 && ts[i] > 128) continue;
                     if (!wide_plan(&p, &gpu, &d->w, m, ts[i], mt, ss[s], per_sm)) continue;
                     size_t tiles = plan_rows(p, &d->w) * plan_tokens(p, m);
@@ -747,8 +753,13 @@ static void test_wide_plans(const on_device *d, size_t m, int bf)
                     if (plan_workspace(p, &d->w, m) > d->space_size) continue;
                     snprintf(text, sizeof text, "wide t%u mt%u splits%u stages%u", ts[i], mt, ss[s],
                              p.stages);
-                    for (int twice = 0; twice < (ss[s] == 0 ? 2 : 1); twice++)
-                        run_plan(d, &b, p, text);
+                    /* whoever adds up a shared tile, the bytes are the same */
+                    for (int twice = 0; twice < (ss[s] == 0 ? 2 : 1); twice++) {
+                        if (!run_plan(d, &b, p, text)) continue;
+                        const std::vector<uint16_t> now(b.host, b.host + m * b.ldy);
+                        if (before.size()) count(now == before, "same bytes", text);
+                        before = now;
+                    }
                 }
     free_batch(&b);
 }
@@ -993,6 +1004,7 @@ static void test_device(void)
 static void test_races(void)
 {
     one_plan_of = 9;
+    gpu.sms = 5;                        /* grids that are filled up, or shared out, stay small  */
     for (int i = 0; i < 2; i++) {
         on_device d = upload(i ? GPTQ_V1 : GPTQ_SYM, 72, 672, i ? 32 : 128);
         test_plans(&d, i ? 3 : 21, i);

@@ -948,6 +948,7 @@ static int run_signal(const char *out, int number)
         int null = open("/dev/null", O_WRONLY);
         dup2(null, 1);
         dup2(null, 2);
+        if (number) signal(number, SIG_DFL);    /* a run in the background ignores SIGINT       */
         execl("build/quantize", "quantize", "--threads", "2", D "sparse.gguf", out, "Q4_0",
               (char *)NULL);
         _exit(99);
