@@ -86,6 +86,9 @@ Q_BOTH uint32_t matrix_rec_bytes(const quant_cuda_matrix *w)
 
 Q_BOTH size_t row_tiles(const quant_cuda_matrix *w) { return (w->rows + 31) / 32; }
 Q_BOTH size_t col_tiles(const quant_cuda_matrix *w) { return w->cols / 32; }
+/* Units of work along the columns; records of one */
+Q_BOTH size_t col_units(const quant_cuda_matrix *w) { return (col_tiles(w) + Q_UNIT - 1) / Q_UNIT; }
+Q_BOTH size_t unit_records(const quant_cuda_matrix *w) { return w->group ? 128 / w->group : 1; }
 Q_BOTH size_t tile_bytes(const quant_cuda_matrix *w) { return w->bits * (size_t)128; }
 Q_BOTH size_t records(const quant_cuda_matrix *w)
 {
@@ -1946,7 +1949,7 @@ struct quant__plan {
 
 static size_t wide_stage(const quant__plan &p, const quant_cuda_matrix *w)
 {
-    size_t recs = w->group ? 128 / w->group : 1, tiles = p.mt * 4;
+    size_t recs = unit_records(w), tiles = p.mt * 4;
     size_t n = p.wide * 256 + tiles * (Q_UNIT * Q_TILE_BYTES + recs * record_bytes(w->zero));
     return (n + 1023) / 1024 * 1024;
 }
@@ -1974,7 +1977,7 @@ static bool wide_plan(quant__plan *p, const quant_cuda_device *gpu, const quant_
     if (spread && splits) return false;
     if (spread) per_sm = 2;
     const size_t fixed = W_FIXED + 1024 /* alignment */;
-    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    const size_t units = col_units(w);
     const size_t room = (gpu->shared + 1024) / per_sm - 1024 - fixed;
     memset(p, 0, sizeof *p);
     p->wide = t;
@@ -2000,7 +2003,7 @@ static bool wide_plan(quant__plan *p, const quant_cuda_device *gpu, const quant_
 /* A tensor copy begins at a multiple of 128 bytes. */
 static size_t stream_rec_pitch(const quant__plan &p, const quant_cuda_matrix *w)
 {
-    const size_t n = p.wr * (w->group ? 128 / w->group : 1) * record_bytes(w->zero);
+    const size_t n = p.wr * unit_records(w) * record_bytes(w->zero);
     return w->group && w->cols % 128 == 0 ? n : (n + 127) / 128 * 128;
 }
 static size_t stream_tokens(const quant__plan &p, size_t tokens)
@@ -2026,7 +2029,7 @@ static bool stream_plan(quant__plan *p, const quant_cuda_device *gpu, const quan
     const size_t fixed = Q_FIXED + 1024 /* alignment */ + beyond;
     const size_t room = (gpu->shared + 1024) / p->stream - 1024 - fixed;
     const size_t least = (gpu->shared + 1024) / (p->stream + 1);
-    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    const size_t units = col_units(w);
     const size_t longest = ((units + p->splits - 1) / p->splits + p->wk - 1) / p->wk;
     const size_t stage = stream_stage(*p, w, tokens), part = p->wk * mt * (p->wr * 32 + 4) * 4;
     size_t stages = room / stage < W_MAX_STAGES ? room / stage : W_MAX_STAGES;
@@ -2046,7 +2049,7 @@ static bool stream_plan(quant__plan *p, const quant_cuda_device *gpu, const quan
 static size_t shared_bytes(const quant__plan &p, const quant_cuda_matrix *w, size_t tokens)
 {
     size_t mt = tokens < p.nt * 8 ? tokens : p.nt * 8;
-    size_t unit_recs = w->group ? 128 / w->group : 1;
+    size_t unit_recs = unit_records(w);
     size_t stage = p.wr * (Q_UNIT * Q_TILE_BYTES + unit_recs * record_bytes(w->zero))
                    + (p.nt == 1 ? mt : p.nt * 8) * 256;
     size_t ring = p.wk * Q_STAGES * ((stage + 127) / 128 * 128);
@@ -2133,22 +2136,24 @@ static uint32_t share_rows(size_t tiles)
     return best;
 }
 
-/* The stream kernel's plan, false: not it.  tiles: row tiles for 132 multiprocessors */
-static bool choose_stream(quant__plan *p, const quant_cuda_device *gpu, const quant_cuda_matrix *w,
-                          size_t tokens, size_t tiles)
+/* The stream kernel's plan; false, *best as it was: not it.  tiles: row tiles for 132
+ * multiprocessors */
+static bool choose_stream(quant__plan *best, const quant_cuda_device *gpu,
+                          const quant_cuda_matrix *w, size_t tokens, size_t tiles)
 {
-    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    const size_t units = col_units(w);
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
         const auto &s = streams[i];
         if (tokens > s.tokens || tiles > s.row_tiles || units > s.units) continue;
-        if (s.nt == 0) return false;
-        memset(p, 0, sizeof *p);
-        p->nt = s.nt;
-        p->wr = s.wr ? s.wr : share_rows(tiles);
-        p->wk = s.wk;
-        p->splits = s.splits;
-        p->stream = s.per_sm;
-        return units >= p->wk * p->splits && stream_plan(p, gpu, w, tokens);
+        quant__plan p = {};
+        p.nt = s.nt;
+        p.wr = s.wr ? s.wr : share_rows(tiles);
+        p.wk = s.wk;
+        p.splits = s.splits;
+        p.stream = s.per_sm;
+        if (p.nt == 0 || units < p.wk * p.splits || !stream_plan(&p, gpu, w, tokens)) return false;
+        *best = p;
+        return true;
     }
     return false;
 }
@@ -2214,7 +2219,7 @@ static float wide_time(uint32_t i, size_t tiles, size_t units, size_t sms, uint3
 static bool choose_wide(quant__plan *best, const quant_cuda_device *gpu, const quant_cuda_matrix *w,
                         size_t tokens, uint32_t low, uint32_t high)
 {
-    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT, sms = gpu->sms ? gpu->sms : 1;
+    const size_t units = col_units(w), sms = gpu->sms ? gpu->sms : 1;
     float least = 1e30f;
     for (uint32_t i = 0; i < sizeof wide_costs / sizeof *wide_costs; i++) {
         const uint32_t t = wide_costs[i].t, mt = wide_costs[i].mt;
@@ -2243,7 +2248,7 @@ static quant__plan invariant_plan(const quant_cuda_device *gpu, const quant_cuda
                                   size_t tokens)
 {
     quant__plan p = {4, 2, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    const size_t units = col_units(w);
     if (gpu->tensor_map && choose_wide(&p, gpu, w, 16, 1, 2)
         && choose_wide(&p, gpu, w, tokens, p.splits, p.splits)) return p;
     while (p.wk > 1 && (units < p.wk || shared_bytes(p, w, 32) + Q_FIXED > gpu->shared)) p.wk /= 2;
@@ -2258,12 +2263,11 @@ static quant__plan make_plan(const quant_cuda_device *gpu, const quant_cuda_matr
 {
     quant__plan p = {0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     const size_t tiles = row_tiles(w) * 132 / (gpu->sms ? gpu->sms : 1);
-    const size_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    const size_t units = col_units(w);
     size_t i = 0;
     if (gpu->capability < 80 || gpu->flags & QUANT_CUDA_PLAIN) return p;
     if (gpu->flags & QUANT_CUDA_INVARIANT) return invariant_plan(gpu, w, tokens);
     if (gpu->tensor_map && choose_stream(&p, gpu, w, tokens, tiles)) return p;
-    p = quant__plan{0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     if (gpu->tensor_map && tokens > (tiles <= 200 ? 32u : 16u)
         && choose_wide(&p, gpu, w, tokens, 0, 7)) return p;
     while (tokens > measured[i].tokens && measured[i].tokens != ~0u) i++;
@@ -2512,7 +2516,7 @@ static bool describe_all(const quant__maps &m, const quant_cuda_device *gpu,
 {
     const CUtensorMapDataType type = act == QUANT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
                                                        : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    const size_t unit_recs = w->group ? 128 / w->group : 1, rec = unit_recs * record_bytes(w->zero);
+    const size_t unit_recs = unit_records(w), rec = unit_recs * record_bytes(w->zero);
     const size_t rec_row = records(w) * record_bytes(w->zero);
     const size_t tile_row = col_tiles(w) * Q_TILE_BYTES;
     const size_t rows = row_tiles(w), all = w->cols / 128, tile = Q_UNIT * Q_TILE_BYTES;
@@ -2527,19 +2531,16 @@ static bool describe_all(const quant__maps &m, const quant_cuda_device *gpu,
            && describe(m.recs, gpu, CU_TENSOR_MAP_DATA_TYPE_INT64, j.recs, s);
 }
 
-/* The wgmma kernel */
+/* The wgmma kernel and the stream kernel, on a device that has a tensor_map; c: the stream */
 static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gpu,
                                const quant_cuda_matrix *w, const quant__job &j, quant_type act,
-                               cudaStream_t stream)
+                               const void *kernel, cudaLaunchConfig_t c)
 {
     quant__wide_job v;
     void *args[1] = {&v};
-    const void *kernel = quant__cuda_kernel(p, w, act);
-    cudaLaunchConfig_t c = {};
 
-    if (!kernel || !gpu->tensor_map
-        || !describe_all({&v.x_map, &v.tile_map, &v.rec_map}, gpu, w, j, act, p.wide, p.mt * 4, 0,
-                         0)) return cudaErrorInvalidValue;
+    if (!describe_all({&v.x_map, &v.tile_map, &v.rec_map}, gpu, w, j, act, p.wide, p.mt * 4, 0, 0))
+        return cudaErrorInvalidValue;
     v.j = j;
     v.stages = p.stages;
     v.stage_bytes = (uint32_t)wide_stage(p, w);
@@ -2548,7 +2549,6 @@ static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gp
     v.zero = w->zero;
     v.whole = p.whole;
     if (p.splits > 1) v.whole = 0;
-    c.stream = stream;
     c.gridDim = dim3(p.splits > 1 ? v.tiles * p.splits : p.blocks);
     c.blockDim = dim3(wide_threads((int)p.wide, (int)p.mt));
     return start(p, gpu, kernel, W_FIXED, c, args);
@@ -2556,12 +2556,11 @@ static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gp
 
 static cudaError_t launch_stream(const quant__plan &p, const quant_cuda_device *gpu,
                                  const quant_cuda_matrix *w, const quant__job &j, quant_type act,
-                                 cudaStream_t stream)
+                                 const void *kernel, cudaLaunchConfig_t c)
 {
     quant__stream_job v;
     void *args[1] = {&v};
-    const void *kernel = quant__cuda_kernel(p, w, act);
-    cudaLaunchConfig_t c = {};
+
     v.j = j;
     v.stages = p.stages;
     v.stage_bytes = (uint32_t)stream_stage(p, w, j.tokens);
@@ -2570,17 +2569,15 @@ static cudaError_t launch_stream(const quant__plan &p, const quant_cuda_device *
     v.rec_pitch = (uint32_t)stream_rec_pitch(p, w);
     v.planes = w->cols % 128 == 0;
     v.rec_planes = v.planes && w->group;
-    if (!kernel || !gpu->tensor_map
-        || !describe_all({&v.x_map, &v.tile_map, &v.rec_map}, gpu, w, j, act, v.xt, p.wr,
-                         v.planes * p.wk, v.rec_planes * p.wk)) return cudaErrorInvalidValue;
+    if (!describe_all({&v.x_map, &v.tile_map, &v.rec_map}, gpu, w, j, act, v.xt, p.wr,
+                      v.planes * p.wk, v.rec_planes * p.wk)) return cudaErrorInvalidValue;
     /* see quant__stream_job; who has nothing to do stays about as long as the others work, less
      * if there are few of them, as they are faster then */
     const uint32_t z = (uint32_t)plan_tokens(p, j.tokens), blocks = v.row_blocks * p.splits;
     const uint32_t sms = gpu->sms ? gpu->sms : 1, full = (blocks + sms - 1) / sms;
-    const uint64_t units = (col_tiles(w) + Q_UNIT - 1) / Q_UNIT;
+    const uint64_t units = col_units(w);
     const bool fill = 2 * full <= p.stream && z == 1 && p.splits == 1 && overlaps(gpu);
     v.stay = (uint32_t)(units * S_STAY * blocks / ((uint64_t)full * sms));
-    c.stream = stream;
     c.gridDim = dim3(fill ? full * sms : blocks, 1, z);
     c.blockDim = dim3(p.wr * p.wk * 32 + 32);
     return start(p, gpu, kernel, Q_FIXED, c, args);
@@ -2620,14 +2617,14 @@ static cudaError_t launch(const quant__plan &p, const quant_cuda_device *gpu,
 
     fill_job(&j, p, w, y, ldy, x, ldx, tokens, workspace);
     if (is_other(w)) return launch_code(gpu, w, j, act, stream);
-    if (p.wide) return launch_wide(p, gpu, w, j, act, stream);
-    if (p.stream) return launch_stream(p, gpu, w, j, act, stream);
     kernel = quant__cuda_kernel(p, w, act);
-    if (!kernel) return cudaErrorInvalidValue;
+    if (!kernel || ((p.wide || p.stream) && !gpu->tensor_map)) return cudaErrorInvalidValue;
+    c.stream = stream;
+    if (p.wide) return launch_wide(p, gpu, w, j, act, kernel, c);
+    if (p.stream) return launch_stream(p, gpu, w, j, act, kernel, c);
     if (p.nt == 0)
         return start_plain(kernel, dim3(j.row_tiles, (unsigned)(tokens < 65535 ? tokens : 65535)),
                            128, stream, args);
-    c.stream = stream;
     c.gridDim = dim3((unsigned)(plan_rows(p, w) * p.splits), 1, (unsigned)plan_tokens(p, tokens));
     c.blockDim = dim3(p.wr * p.wk * 32);
     return start(p, gpu, kernel, Q_FIXED, c, args);

@@ -531,7 +531,6 @@ static void bench_product(const bench_options *o, quant_type t, size_t tokens, u
     free(y);
 }
 
-/* Is name in the comma-separated list? */
 static void products(const bench_options *o)
 {
     size_t huge = (size_t)2 << 20, one = o->rows * o->cols * 4 + huge, i, most = 1;
