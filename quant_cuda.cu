@@ -377,11 +377,6 @@ static __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parit
                  "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n\t"
                  "@!p bra again;\n\t}" :: "r"(bar), "r"(parity) : "memory");
 }
-/* Brings `bytes`, a multiple of 16, into the second-level cache. */
-static __device__ __forceinline__ void bulk_prefetch(const void *src, uint32_t bytes)
-{
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(src), "r"(bytes) : "memory");
-}
 /* Copies a box of a tensor, from (col, row, plane) on; its bytes count at the barrier.  What lies
  * outside the tensor becomes 0. */
 static __device__ __forceinline__ void tensor_copy(uint32_t dst, const CUtensorMap *map,
@@ -721,8 +716,10 @@ static __device__ __forceinline__ void finish(const quant__job &j, float (&total
     const uint32_t block = blockIdx.z * (gridDim.x / j.splits) + block_row;
     const size_t tile = (size_t)n_rows * mt;
     float *mine = j.part + ((size_t)block * j.splits) * n_rows * (NT * 8);
-    for (uint32_t e = tid; e < pairs; e += blockDim.x) {
-        uint32_t token = e / half_rows, r = e % half_rows * 2;
+    /* a warp adds up its own rows, two a lane, two tokens at a time, its slice's share of them: no
+     * division, which took as long as the rest */
+    const uint32_t end = wk < j.wk ? mt : 0, r = wr * 32 + (lane & 15) * 2;
+    for (uint32_t token = wk * 2 + (lane >> 4); token < end; token += j.wk * 2) {
         float *p = part + token * pitch + r;
         float2 v = *(float2 *)p;
         for (uint32_t k = 1; k < j.wk; k++) {
@@ -947,12 +944,11 @@ __global__ void __launch_bounds__(128) quant__plain_kernel(const __grid_constant
 }
 
 /* ---- Hopper: wgmma, the weights as its register operand --------------------------------------*/
-/* A block is 8 consumer warps and one that copies.  It has R = 128 MT rows (MT = 1 or 2) and T
- * tokens: warpgroup v's four warps have the 32-row tiles 4 v .. 4 v + 3, both halves (MT = 2), or
- * half v of tiles 0..3 (MT = 1); a half, 16 rows x 4 warps, is one wgmma.m64nTk16.  A stage of the
- * ring is 128 columns: activations [2][T][64] as the tensor copy engine swizzles them (128 bytes a
- * row), the tiles [R / 32][4], the records [R / 32][..].  full[]: bytes have arrived; empty[]: the
- * consumers are done.
+/* A block is 8 or 12 consumer warps and two that copy.  It has RT row tiles and T tokens: 8 tiles,
+ * one for each of 8 warps; 4 and 6 tiles, half of one for each of 8 or 12; four warps with a half
+ * each, 64 rows, make one wgmma.m64nTk16.  A stage of the ring is 128 columns: activations
+ * [2][T][64] as the tensor copy engine swizzles them (128 bytes a row), the tiles [RT][4], the
+ * records [RT][..].  full[]: bytes have arrived; empty[]: the consumers are done.
  *   Which columns of which tile a block takes, see wide_walk: whole tiles in turn, the ring running
  * on; then an equal share, to the unit, of the tiles that do not go round.  A tile that several
  * blocks share is added up by one of them, in their order, from the workspace: see wide_sharers.
@@ -960,7 +956,7 @@ __global__ void __launch_bounds__(128) quant__plain_kernel(const __grid_constant
  * memory. */
 struct quant__wide_job {
     CUtensorMap x_map;              /* columns, tokens, 1; boxes of 64 x T x 1                   */
-    CUtensorMap tile_map, rec_map;  /* 8 bytes, row tiles, 1; boxes of a unit x R / 32 x 1       */
+    CUtensorMap tile_map, rec_map;  /* 8 bytes, row tiles, 1; boxes of a unit x RT x 1           */
     quant__job j;
     uint32_t stages, stage_bytes;   /* of the ring                                               */
     uint32_t row_blocks, tiles;     /* tiles: row_blocks times token tiles                       */
@@ -968,25 +964,36 @@ struct quant__wide_job {
     uint32_t zero;                  /* quant_cuda_matrix.zero                                    */
 };
 
-enum {
-    W_CONSUMERS = 8,                /* warps                                                     */
-    W_GROUP = 16                    /* row blocks that are done for all tokens before the next   */
-};
+enum { W_GROUP = 16 };              /* row blocks that are done for all tokens before the next   */
 static constexpr uint32_t W_MAX_STAGES = 16;
-/* Shared memory beside the ring: `transposed` and `bars` */
-static constexpr size_t W_FIXED = W_CONSUMERS * 768 + 2 * W_MAX_STAGES * 8;
+/* Consumer warps of a block; halves of row tiles of each */
+static __host__ __device__ constexpr int wide_warps(int rt) { return rt == 6 ? 12 : 8; }
+static __host__ __device__ constexpr int wide_halves(int rt) { return rt == 8 ? 2 : 1; }
+/* The sums of a lane: of each half, eight tokens and two rows at a time */
+template <int T, int RT> using wide_sums = float[wide_halves(RT)][T / 2];
+/* Shared memory beside the ring: `transposed`, `gains` and `bars` */
+static __host__ __device__ constexpr size_t wide_fixed(int rt)
+{
+    return wide_warps(rt) * (768 + 32 * 4) + 2 * W_MAX_STAGES * 8;
+}
 
 /* Blocks of a multiprocessor that the registers should allow, and threads of a block.  Alone, a
- * block has three whole warpgroups and moves registers from the copying one to the others: a
- * quarter of the multiprocessor has 512 for each lane, 232 + 232 + 40.  Of two blocks, each has one
- * warp that copies and 96 registers. */
-static __host__ __device__ constexpr int wide_blocks(int t, int mt)
+ * block has whole warpgroups only and moves registers from the copying one to the others: a quarter
+ * of the multiprocessor has 512 for each lane, 232 + 232 + 40 or 3 x 152 + 40.  Of two blocks, each
+ * has two warps that copy and 96 registers. */
+static __host__ __device__ constexpr int wide_blocks(int t, int rt)
 {
-    return mt == 1 ? (t <= 48 ? 2 : 1) : t <= 32 ? 2 : 1;
+    return t <= (rt == 4 ? 48 : rt == 8 ? 32 : 0) ? 2 : 1;
 }
-static __host__ __device__ constexpr int wide_threads(int t, int mt)
+static __host__ __device__ constexpr int wide_threads(int t, int rt)
 {
-    return W_CONSUMERS * 32 + (wide_blocks(t, mt) == 1 ? 128 : 32);
+    return wide_warps(rt) * 32 + (wide_blocks(t, rt) == 1 ? 128 : 64);
+}
+
+/* Whether there is a wide_swap() of S blocks */
+static __host__ __device__ constexpr bool wide_swaps(int t, int rt, int s)
+{
+    return rt != 8 && s >= 2 && s <= 4 && t / 16 % s == 0;
 }
 
 #ifdef Q_WIDE
@@ -1085,11 +1092,11 @@ static __device__ __forceinline__ uint32_t wide_share(const quant__wide_job &w, 
 static __device__ __forceinline__ wide_walk wide_start(const quant__wide_job &w)
 {
     wide_walk k = {(w.j.kt + Q_UNIT - 1) / Q_UNIT, blockIdx.x, 0, 0};
-    if (w.j.splits > 1) {
+    if (w.j.splits > 1) {           /* at most 8: no overflow; divisions of 64 bits take long    */
         const uint32_t split = blockIdx.x % w.j.splits, first = blockIdx.x / w.j.splits * k.units;
-        k.pos = first + (uint32_t)((uint64_t)k.units * split / w.j.splits);
-        k.end = first + (uint32_t)((uint64_t)k.units * (split + 1) / w.j.splits);
-    } else {
+        k.pos = first + k.units * split / w.j.splits;
+        k.end = first + k.units * (split + 1) / w.j.splits;
+    } else if (w.whole < w.tiles) {
         k.pos = wide_share(w, k.units, blockIdx.x);
         k.end = wide_share(w, k.units, blockIdx.x + 1);
     }
@@ -1112,63 +1119,48 @@ static __device__ __forceinline__ bool wide_step(const quant__wide_job &w, wide_
     return true;
 }
 
-/* The copying thread.  Weights first, as far as the ring goes; then x, once the kernels before this
- * one are done. */
-template <int T, int MT>
-static __device__ __forceinline__ void wide_copy(const quant__wide_job &w, uint32_t ring,
-                                                 uint32_t full, uint32_t empty)
+/* The copying threads, of a warp each: one asks for weights and records, the other for activations,
+ * once the kernels before this one are done: it takes a thread a microsecond to ask for as much as
+ * the ring holds, which x should not have to wait for. */
+template <int T, int RT>
+static __device__ __forceinline__ void wide_copy(const quant__wide_job &w, bool x, uint32_t ring,
+                                                 uint32_t full, uint32_t empty, wide_walk &walk,
+                                                 wide_part &p)
 {
-    constexpr uint32_t RT = MT * 4, W_BYTES = RT * Q_UNIT * Q_TILE_BYTES;
+    constexpr uint32_t W_BYTES = RT * Q_UNIT * Q_TILE_BYTES;
     const uint32_t rec_words = max(w.j.recs_per_unit, 1u) * record_bytes(w.zero) / 8;
     const uint32_t bytes = T * 256 + W_BYTES + RT * rec_words * 8;
     const uint32_t rec_step = w.j.recs_per_unit ? rec_words : 0;
-    auto weights = [&](uint32_t stage, uint32_t row_block, uint32_t u) {
-        const uint32_t bar = full + stage * 8, dst = ring + stage * w.stage_bytes + T * 256;
-        barrier_expect(bar, bytes);
-        tensor_copy(dst, &w.tile_map, u * (Q_UNIT * Q_TILE_BYTES / 8), row_block * RT, 0, bar);
-        tensor_copy(dst + W_BYTES, &w.rec_map, u * rec_step, row_block * RT, 0, bar);
-    };
-    auto activations = [&](uint32_t stage, uint32_t token_tile, uint32_t u) {
-        const uint32_t bar = full + stage * 8, dst = ring + stage * w.stage_bytes;
-        tensor_copy(dst, &w.x_map, u * 128, token_tile * T, 0, bar);
-        tensor_copy(dst + T * 128, &w.x_map, u * 128 + 64, token_tile * T, 0, bar);
-    };
-    auto prefetch_gains = [&](uint32_t row_block) {
-        const uint32_t first = row_block * RT;
-        bulk_prefetch(w.j.gains + first * 32, min(RT, w.j.row_tiles - first) * 128);
-    };
-    wide_walk walk = wide_start(w);
-    wide_part p;
-    if (!wide_step(w, walk, p)) return;
-    const uint32_t ahead = min(p.u1 - p.u0, w.stages);
     wide_cursor c = {0, 1};
-    uint2 at = wide_place(w, p.tile);
-    for (uint32_t i = 0; i < ahead; i++) weights(i, at.x, p.u0 + i);
-    prefetch_gains(at.x);
-    wait_for_stream();
-    for (uint32_t i = 0; i < ahead; i++, wide_next(c, w.stages)) activations(i, at.y, p.u0 + i);
-    p.u0 += ahead;
+    if (x) wait_for_stream();
     do {
-        at = wide_place(w, p.tile);
-        prefetch_gains(at.x);
+        const uint2 at = wide_place(w, p.tile);
         for (uint32_t u = p.u0; u < p.u1; u++, wide_next(c, w.stages)) {
+            const uint32_t bar = full + c.stage * 8;
+            const uint32_t x_to = ring + c.stage * w.stage_bytes, to = x_to + T * 256;
             barrier_wait(empty + c.stage * 8, c.parity);
-            weights(c.stage, at.x, u);
-            activations(c.stage, at.y, u);
+            if (x) {
+                tensor_copy(x_to, &w.x_map, u * 128, at.y * T, 0, bar);
+                tensor_copy(x_to + T * 128, &w.x_map, u * 128 + 64, at.y * T, 0, bar);
+            } else {
+                barrier_expect(bar, bytes);
+                tensor_copy(to, &w.tile_map, u * (Q_UNIT * Q_TILE_BYTES / 8), at.x * RT, 0, bar);
+                tensor_copy(to + W_BYTES, &w.rec_map, u * rec_step, at.x * RT, 0, bar);
+            }
         }
     } while (wide_step(w, walk, p));
 }
 
 /* One tile of the product.  The words of the next 32 columns are made into operands while the
  * tensor cores work on those before: two sets of registers. */
-template <int BF, int T, int MT, int BIG, int SUB>
-static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, float (&acc)[MT][T / 2],
+template <int BF, int T, int RT, int BIG, int SUB>
+static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, wide_sums<T, RT> &acc,
                                                  uint32_t ring, uint32_t full, uint32_t empty,
                                                  wide_cursor &c, uint32_t u0, uint32_t u1)
 {
-    constexpr uint32_t RT = MT * 4;
+    constexpr int MT = wide_halves(RT);
     const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2;
-    const uint32_t half = MT == 1 ? warp >> 2 : 0, my_tile = MT == 2 ? warp : warp & 3;
+    const uint32_t half = warp / RT, my_tile = warp % RT;
     const uint32_t rpu = max(w.j.recs_per_unit, 1u), rb = record_bytes(w.zero);
     const uint32_t w_at = T * 256 + my_tile * (Q_UNIT * Q_TILE_BYTES) + lane * 16 + half * 8;
     const uint32_t rec_at = T * 256 + RT * (Q_UNIT * Q_TILE_BYTES) + my_tile * rpu * rb;
@@ -1231,26 +1223,47 @@ static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, float
     if (u0 < u1 && lane == 0) barrier_arrive(empty + before);
 }
 
-/* Writes a whole tile, a warp its own rows, transposed through `stage` (bytes of this warp alone):
- * MT = 2: [8 tokens][32 rows], 80 bytes apart; MT = 1: [16 tokens][16 rows], 48 bytes apart. */
-template <int BF, int T, int MT>
-static __device__ __forceinline__ void wide_store(const quant__job &j, float (&acc)[MT][T / 2],
-                                                  uint32_t stage, uint32_t row0, uint32_t token0)
+/* First row of a warp in a block; its gains into shared memory, by the time of copy_wait() */
+template <int RT> static __device__ __forceinline__ uint32_t wide_row()
 {
+    const uint32_t warp = threadIdx.x >> 5;
+    return warp % RT * 32 + warp / RT * 16;
+}
+template <int RT>
+static __device__ __forceinline__ void wide_gains(const quant__job &j, float *gains,
+                                                  uint32_t row_block)
+{
+    const uint32_t lane = threadIdx.x & 31;
+    const uint32_t row = row_block * (RT * 32) + wide_row<RT>() + lane * 4;
+    copy_wait<0>();                     /* those of the tile before have come, and been read   */
+    __syncwarp();
+    if (lane < wide_halves(RT) * 4)
+        copy16_if(smem_address(gains + lane * 4), j.gains + row, row < j.row_tiles * 32);
+    copy_commit();
+}
+
+/* Writes a whole tile, a warp its own rows, transposed through `stage` (bytes of this warp alone),
+ * 8 or 16 tokens at a time: RT = 8: [8 tokens][32 rows], 80 bytes apart; else [16 tokens][16 rows],
+ * 48 bytes apart.  step: every so many of these eights or sixteens of y are there. */
+template <int BF, int T, int RT>
+static __device__ __forceinline__ void wide_store(const quant__job &j, wide_sums<T, RT> &acc,
+                                                  const float *gains, uint32_t stage, uint32_t row0,
+                                                  uint32_t token0, uint32_t step)
+{
+    constexpr int MT = wide_halves(RT);
     constexpr uint32_t PITCH = MT == 2 ? 80 : 48, PIECES = MT == 2 ? 4 : 2;
     constexpr int OCTETS = MT == 2 ? 1 : 2;             /* of tokens at a time                  */
-    const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const uint32_t lane = threadIdx.x & 31;
     const uint32_t mat = lane >> 3, piece = lane % PIECES, token = lane / PIECES;
     const uint32_t to = stage + (MT == 2 ? (lane & 7) * PITCH + mat * 16
                                          : ((mat >> 1) * 8 + (lane & 7)) * PITCH + (mat & 1) * 16);
     const uint32_t from = stage + token * PITCH + piece * 16;
-    const uint32_t row = row0 + (MT == 2 ? warp * 32 : (warp & 3) * 32 + (warp >> 2) * 16)
-                         + piece * 8;
+    const uint32_t row = row0 + wide_row<RT>() + piece * 8;
     float b[MT][2], f[MT][2];           /* bias and factor                                       */
 #pragma unroll
     for (int i = 0; i < 2 * MT; i++) {
         uint32_t r = row - piece * 8 + i * 8 + (lane >> 2);
-        f[i >> 1][i & 1] = r < j.rows ? j.gains[r] * j.factor * W_SCALE : 0.0f;
+        f[i >> 1][i & 1] = gains[i * 8 + (lane >> 2)] * j.factor * W_SCALE;
         b[i >> 1][i & 1] = j.bias && r < j.rows ? load_act<BF>(j.bias, r) : 0.0f;
     }
 #pragma unroll
@@ -1266,24 +1279,25 @@ static __device__ __forceinline__ void wide_store(const quant__job &j, float (&a
         store_matrices(to, v);
         __syncwarp();
         const uint4 o = load_shared16(from);
-        const size_t t = token0 + n * 8 + token;
+        const size_t t = token0 + n * 8 * step + token;
         if (t < j.tokens && row < j.rows) *(uint4 *)((uint16_t *)j.y + t * j.ldy + row) = o;
     }
 }
 
 /* Adds the partial sums of the blocks of a cluster, in their order; each block writes its share.
  * Called by the consumers: the copying warps have left, and barriers of a cluster know that. */
-template <int BF, int T, int MT>
-static __device__ __forceinline__ void wide_reduce(const quant__job &j, float (&acc)[MT][T / 2],
-                                                   float *part, uint32_t row0, uint32_t token0,
-                                                   uint32_t split)
+template <int BF, int T, int RT>
+static __device__ __forceinline__ void wide_reduce(const quant__job &j, wide_sums<T, RT> &acc,
+                                                   const float (*gains)[32], float *part,
+                                                   uint32_t row0, uint32_t token0, uint32_t split)
 {
-    constexpr uint32_t R = MT * 128, PITCH = R + 4;
-    const uint32_t tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
+    constexpr int MT = wide_halves(RT);
+    constexpr uint32_t R = RT * 32, PITCH = R + 4;
+    const uint32_t tid = threadIdx.x, lane = tid & 31;
     const uint32_t mt = min((uint32_t)T, j.tokens - token0);
-    const uint32_t row = (MT == 2 ? warp * 32 : (warp & 3) * 32 + (warp >> 2) * 16) + (lane >> 2);
+    const uint32_t row = wide_row<RT>() + (lane >> 2);
     /* nobody reads the ring any more */
-    barrier_sync_first<W_CONSUMERS * 32>();
+    barrier_sync_first<wide_warps(RT) * 32>();
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
@@ -1292,7 +1306,7 @@ static __device__ __forceinline__ void wide_reduce(const quant__job &j, float (&
             if (token < mt) part[token * PITCH + row + 16 * m + (i & 2) * 4] = acc[m][i];
         }
     cluster_barrier();
-    for (uint32_t i = tid; ; i += W_CONSUMERS * 32) {
+    for (uint32_t i = tid; ; i += wide_warps(RT) * 32) {
         const uint32_t e = ((i >> 5) * j.splits + split) * 32 + (i & 31);
         const uint32_t token = e / (R / 8), r = e % (R / 8) * 8;
         if (token >= mt) break;
@@ -1306,9 +1320,11 @@ static __device__ __forceinline__ void wide_reduce(const quant__job &j, float (&
             for (int k = 0; k < 8; k++) v[k] += f[k];
         }
         if (row0 + r >= j.rows) continue;
+        const float *gain = MT == 2 ? gains[r >> 5] + (r & 31)
+                                    : gains[(r >> 5) + (r >> 4 & 1) * RT] + (r & 15);
 #pragma unroll
         for (int k = 0; k < 8; k++)
-            v[k] = fmaf(v[k], j.gains[row0 + r + k] * j.factor * W_SCALE,
+            v[k] = fmaf(v[k], gain[k] * j.factor * W_SCALE,
                         j.bias ? load_act<BF>(j.bias, row0 + r + k) : 0.0f);
         *(uint4 *)((uint16_t *)j.y + (size_t)(token0 + token) * j.ldy + row0 + r)
             = make_uint4(pack_pair<BF>(v[0], v[1]), pack_pair<BF>(v[2], v[3]),
@@ -1335,35 +1351,35 @@ static __device__ __forceinline__ wide_sharers wide_who(const quant__wide_job &w
             (uint32_t)(((begin + units) * gridDim.x - 1) / all)};
 }
 /* Where a thread's sums of its block's part of the tile are: every 256th of them */
-template <int T, int MT>
+template <int T, int RT>
 static __device__ __forceinline__ float4 *wide_left(const quant__wide_job &w, uint32_t units,
                                                     uint32_t tile, uint32_t block)
 {
     const uint32_t later = wide_share(w, units, block) < tile * units;
     return (float4 *)w.j.part
-           + (size_t)(2 * block + later) * (MT * T / 8 * W_CONSUMERS * 32) + threadIdx.x;
+           + (size_t)(2 * block + later) * (RT * T * 8) + threadIdx.x;
 }
-template <int T, int MT>
-static __device__ __forceinline__ void wide_leave(float4 *p, const float (&acc)[MT][T / 2])
+template <int T, int RT>
+static __device__ __forceinline__ void wide_leave(float4 *p, const wide_sums<T, RT> &acc)
 {
 #pragma unroll
-    for (int i = 0; i < MT * T / 8; i++) {
+    for (int i = 0; i < wide_halves(RT) * T / 8; i++) {
         const float *d = acc[i / (T / 8)] + i % (T / 8) * 4;
-        __stcg(p + i * (W_CONSUMERS * 32), make_float4(d[0], d[1], d[2], d[3]));
+        __stcg(p + i * (wide_warps(RT) * 32), make_float4(d[0], d[1], d[2], d[3]));
     }
     __syncwarp();
 }
 /* Adds what blocks b0 .. b1 left */
-template <int T, int MT>
-static __device__ __forceinline__ void wide_add(const quant__wide_job &w, float (&acc)[MT][T / 2],
+template <int T, int RT>
+static __device__ __forceinline__ void wide_add(const quant__wide_job &w, wide_sums<T, RT> &acc,
                                                 uint32_t units, uint32_t tile, uint32_t b0,
                                                 uint32_t b1)
 {
     for (uint32_t b = b0; b <= b1; b++) {
-        const float4 *p = wide_left<T, MT>(w, units, tile, b);
+        const float4 *p = wide_left<T, RT>(w, units, tile, b);
 #pragma unroll
-        for (int i = 0; i < MT * T / 8; i++) {
-            const float4 v = __ldcg(p + i * (W_CONSUMERS * 32));
+        for (int i = 0; i < wide_halves(RT) * T / 8; i++) {
+            const float4 v = __ldcg(p + i * (wide_warps(RT) * 32));
             float *d = acc[i / (T / 8)] + i % (T / 8) * 4;
             d[0] += v.x;
             d[1] += v.y;
@@ -1375,16 +1391,16 @@ static __device__ __forceinline__ void wide_add(const quant__wide_job &w, float 
 
 /* After a part of a shared tile.  True: acc are the sums of the whole tile.  `before` becomes what
  * the counter was when this block left its sums. */
-template <int T, int MT>
-static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, float (&acc)[MT][T / 2],
+template <int T, int RT>
+static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, wide_sums<T, RT> &acc,
                                                   uint32_t units, const wide_sharers &s,
                                                   unsigned &before)
 {
     const bool lead = (threadIdx.x & 31) == 0;
     const unsigned others = s.last - s.first;
-    unsigned *count = w.j.count + s.tile * W_CONSUMERS + (threadIdx.x >> 5);
+    unsigned *count = w.j.count + s.tile * wide_warps(RT) + (threadIdx.x >> 5);
     if (blockIdx.x != s.first) {
-        wide_leave<T, MT>(wide_left<T, MT>(w, units, s.tile, blockIdx.x), acc);
+        wide_leave<T, RT>(wide_left<T, RT>(w, units, s.tile, blockIdx.x), acc);
         if (lead) before = add_release(count, 1);
         return false;
     }
@@ -1395,7 +1411,7 @@ static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, floa
         while (!all && clock64() - start < W_PATIENCE);
     }
     if (!any_lane(all)) {
-        wide_leave<T, MT>(wide_left<T, MT>(w, units, s.tile, blockIdx.x), acc);
+        wide_leave<T, RT>(wide_left<T, RT>(w, units, s.tile, blockIdx.x), acc);
         if (lead) {
             all = add_release(count, W_GONE) == others;
             __threadfence();
@@ -1403,14 +1419,14 @@ static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, floa
         if (!any_lane(all)) return false;
     }
     if (lead) *count = 0;
-    wide_add<T, MT>(w, acc, units, s.tile, s.first + 1, s.last);
+    wide_add<T, RT>(w, acc, units, s.tile, s.first + 1, s.last);
     return true;
 }
 /* At the end of a block; before: 0 if it left nothing.  True, once, if it was the last one of the
  * tile with which its share begins and the first one had gone: acc are the sums of that tile. */
-template <int T, int MT>
+template <int T, int RT>
 static __device__ __forceinline__ bool wide_settle(const quant__wide_job &w, uint32_t &tile,
-                                                   float (&acc)[MT][T / 2], unsigned &before)
+                                                   wide_sums<T, RT> &acc, unsigned &before)
 {
     if (!any_lane(before >= W_GONE)) return false;
     const uint32_t units = (w.j.kt + Q_UNIT - 1) / Q_UNIT;
@@ -1418,63 +1434,170 @@ static __device__ __forceinline__ bool wide_settle(const quant__wide_job &w, uin
     __threadfence();
     if (!any_lane(before == W_GONE + (s.last - s.first) - 1)) return false;
     before = 0;
-    if ((threadIdx.x & 31) == 0) w.j.count[s.tile * W_CONSUMERS + (threadIdx.x >> 5)] = 0;
+    if ((threadIdx.x & 31) == 0) w.j.count[s.tile * wide_warps(RT) + (threadIdx.x >> 5)] = 0;
 #pragma unroll
-    for (int i = 0; i < MT * T / 2; i++) acc[i / (T / 2)][i % (T / 2)] = 0;
-    wide_add<T, MT>(w, acc, units, s.tile, s.first, s.last);
+    for (int i = 0; i < wide_halves(RT) * T / 2; i++) acc[i / (T / 2)][i % (T / 2)] = 0;
+    wide_add<T, RT>(w, acc, units, s.tile, s.first, s.last);
     tile = s.tile + w.whole;
     return true;
+}
+
+/* A tile that S blocks share evenly, RT = 4 or 6, which are on the device together as a rule: not a
+ * cluster, since clusters of more than two blocks do not fill a device.  Sixteens of tokens belong
+ * to the blocks in turn; each block leaves its sums of what is not its own, waits for the others,
+ * and adds up what is, in the order of the columns.  Between warps as above.  The counter: how many
+ * have left their sums, in bits 8 to 15 how many have seen all of them, then a bit for each block
+ * that has gone, after a long wait, leaving all of its sums; the last one to come, who sees that
+ * bit, does its part, too. */
+enum { W_SEEN = 1 << 8 };
+template <int BF, int T, int RT, int S>
+static __device__ __forceinline__ void wide_swap(const quant__wide_job &w, float (&acc)[1][T / 2],
+                                                 const float *gains, uint32_t stage, uint32_t tile,
+                                                 uint32_t row0, uint32_t token0)
+{
+    /* sixteens of each block, and of a turn: registers */
+    constexpr int OWN = T / 16 / S, SOME = T > 128 || OWN % 2 ? 1 : 2;
+    constexpr size_t PITCH = wide_warps(RT) * 32;
+    const uint32_t me = blockIdx.x % S;
+    const bool lead = (threadIdx.x & 31) == 0;
+    unsigned *count = w.j.count + tile * wide_warps(RT) + (threadIdx.x >> 5), before = 0;
+    float4 *left = (float4 *)w.j.part + (size_t)tile * S * (T / 8) * PITCH + threadIdx.x;
+    auto leave = [&](bool own) {
+#pragma unroll
+        for (int i = 0; i < T / 8; i++)
+            if ((i / 2 % S == (int)me) == own)
+                __stcg(left + (me * (T / 8) + i) * PITCH,
+                       make_float4(acc[0][4 * i], acc[0][4 * i + 1], acc[0][4 * i + 2],
+                                   acc[0][4 * i + 3]));
+        __syncwarp();
+    };
+    leave(false);
+    bool all = false;
+    if (lead) {
+        before = add_release(count, 1);
+        const long long start = clock64();      /* before the addition has come back           */
+        do all = (load_acquire(count) & 255) == S;
+        while (!all && clock64() - start < W_PATIENCE);
+    }
+    if (!any_lane(all)) {
+        leave(true);
+        if (lead) {
+            all = (add_release(count, W_GONE << me) & 255) == S;
+            __threadfence();
+        }
+        if (!any_lane(all)) return;
+    }
+    uint32_t todo = 1u << me;                   /* of the leading lane                         */
+    if (lead) {
+        if ((before & 255) == S - 1) todo |= before / W_GONE;
+        before = atomicAdd(count, W_SEEN * (unsigned)__popc(todo));
+    }
+    for (uint32_t o = 0; o < S; o++) {          /* whose part                                  */
+        if (!any_lane(lead && todo >> o & 1)) continue;
+#pragma unroll
+        for (int c = 0; c < OWN; c += SOME) {   /* sixteens c, c + 1 of them                   */
+            float sum[1][SOME * 8];
+            float4 v[SOME * 2][S];
+#pragma unroll
+            for (int i = 0; i < SOME * 2; i++)
+#pragma unroll
+                for (int k = 0; k < S; k++) {
+                    const uint32_t at = k * (T / 8) + ((c + i / 2) * S + o) * 2 + i % 2;
+                    v[i][k] = k == (int)me ? make_float4(0, 0, 0, 0) : __ldcg(left + at * PITCH);
+                }
+#pragma unroll
+            for (int i = 0; i < SOME * 8; i++) {
+                const int at = (c + i / 8) * S * 8 + i % 8;
+                float mine = acc[0][at];
+#pragma unroll
+                for (int k = 1; k < S; k++)
+                    if (k == (int)o) mine = acc[0][at + k * 8];
+                sum[0][i] = 0;
+#pragma unroll
+                for (int k = 0; k < S; k++) {
+                    const float4 f = v[i / 4][k];
+                    const float left = i % 4 < 2 ? i % 2 ? f.y : f.x : i % 2 ? f.w : f.z;
+                    sum[0][i] += k == (int)me ? mine : left;
+                }
+            }
+            wide_store<BF, SOME * 16, RT>(w.j, sum, gains, stage, row0,
+                                         token0 + (c * S + o) * 16, S);
+        }
+    }
+    if (lead && (before >> 8 & 255) + __popc(todo) == S) *count = 0;
 }
 #endif /* Q_WIDE */
 
 /* Grid: tiles * splits blocks (splits > 1, clusters), or any number of blocks that share the tiles.
  * Built for other targets it is empty; see find_wide_driver(). */
-template <int BF, int T, int MT, int BIG, int SUB>
-__global__ void __launch_bounds__(wide_threads(T, MT), wide_blocks(T, MT))
+template <int BF, int T, int RT, int BIG, int SUB>
+__global__ void __launch_bounds__(wide_threads(T, RT), wide_blocks(T, RT))
 quant__wide_kernel(const __grid_constant__ quant__wide_job w)
 {
 #ifdef Q_WIDE
     Q_DYNAMIC_SHARED;
-    __shared__ __align__(16) uint8_t transposed[W_CONSUMERS][768];
+    __shared__ __align__(16) uint8_t transposed[wide_warps(RT)][768];
+    __shared__ __align__(16) float gains[wide_warps(RT)][32];   /* of the rows of each warp      */
     __shared__ uint64_t bars[2 * W_MAX_STAGES];
     const quant__job &j = w.j;
     const uint32_t warp = threadIdx.x >> 5, pad = (0u - smem_address(smem)) & 1023;
     const uint32_t ring = smem_address(smem) + pad;
     const uint32_t full = smem_address(bars), empty = full + W_MAX_STAGES * 8;
+    wide_walk walk = wide_start(w);
+    wide_part p;
+    bool more = wide_step(w, walk, p);
     if (threadIdx.x == 0) {
+        map_prefetch(&w.tile_map);
+        map_prefetch(&w.rec_map);
+        map_prefetch(&w.x_map);
         for (uint32_t i = 0; i < w.stages; i++) {
             barrier_init(full + i * 8, 1);
-            barrier_init(empty + i * 8, W_CONSUMERS);
+            barrier_init(empty + i * 8, wide_warps(RT));
         }
         barrier_fence();
     }
     __syncthreads();
     let_next_start();
-    if (warp >= W_CONSUMERS) {
-        if (wide_blocks(T, MT) == 1) fewer_registers<40>();
-        if (threadIdx.x == W_CONSUMERS * 32)
-            wide_copy<T, MT>(w, ring, full, empty);
+    if (warp >= wide_warps(RT)) {
+        if (wide_blocks(T, RT) == 1) fewer_registers<40>();
+        if (threadIdx.x % 32 == 0 && warp < wide_warps(RT) + 2 && more)
+            wide_copy<T, RT>(w, warp > wide_warps(RT), ring, full, empty, walk, p);
     } else {
-        float acc[MT][T / 2];
+        wide_sums<T, RT> acc;
         wide_cursor c = {0, 0};
-        if (wide_blocks(T, MT) == 1) more_registers<232>();
-        wide_walk walk = wide_start(w);
-        wide_part p;
+        if (wide_blocks(T, RT) == 1) more_registers<RT == 6 ? 152 : 232>();
         unsigned before = 0;                    /* see wide_fixup()                            */
-        for (;;) {
-            if (wide_step(w, walk, p)) {
-                wide_tile<BF, T, MT, BIG, SUB>(w, acc, ring, full, empty, c, p.u0, p.u1);
+        for (;; more = wide_step(w, walk, p)) {
+            if (more) {
+                wide_gains<RT>(j, gains[warp], wide_place(w, p.tile).x);
+                wide_tile<BF, T, RT, BIG, SUB>(w, acc, ring, full, empty, c, p.u0, p.u1);
                 if (j.splits == 1 && p.u1 - p.u0 < walk.units
-                    && !wide_fixup<T, MT>(w, acc, walk.units,
+                    && !wide_fixup<T, RT>(w, acc, walk.units,
                                           wide_who(w, walk.units, p.tile - w.whole), before))
                     continue;
-            } else if (!wide_settle<T, MT>(w, p.tile, acc, before)) break;
+            } else {
+                if (!wide_settle<T, RT>(w, p.tile, acc, before)) break;
+                wide_gains<RT>(j, gains[warp], wide_place(w, p.tile).x);
+            }
+            copy_wait<0>();
+            __syncwarp();
             const uint2 at = wide_place(w, p.tile);
-            const uint32_t row0 = at.x * (MT * 128), token0 = at.y * T;
-            if (j.splits > 1)
-                wide_reduce<BF, T, MT>(j, acc, (float *)(smem + pad), row0, token0,
+            const uint32_t row0 = at.x * (RT * 32), token0 = at.y * T;
+            const uint32_t stage = smem_address(transposed[warp]);
+            if (j.splits > 1 && j.cluster)
+                wide_reduce<BF, T, RT>(j, acc, gains, (float *)(smem + pad), row0, token0,
                                        blockIdx.x % j.splits);
-            else wide_store<BF, T, MT>(j, acc, smem_address(transposed[warp]), row0, token0);
+            else if (j.splits > 1) {
+                if constexpr (wide_swaps(T, RT, 2))
+                    if (j.splits == 2)
+                        wide_swap<BF, T, RT, 2>(w, acc, gains[warp], stage, p.tile, row0, token0);
+                if constexpr (wide_swaps(T, RT, 3))
+                    if (j.splits == 3)
+                        wide_swap<BF, T, RT, 3>(w, acc, gains[warp], stage, p.tile, row0, token0);
+                if constexpr (wide_swaps(T, RT, 4))
+                    if (j.splits == 4)
+                        wide_swap<BF, T, RT, 4>(w, acc, gains[warp], stage, p.tile, row0, token0);
+            } else wide_store<BF, T, RT>(j, acc, gains[warp], stage, row0, token0, 1);
         }
     }
 #endif
@@ -1941,7 +2064,7 @@ struct quant__plan {
     uint32_t nt;                    /* 8-token tiles: 1, 2, 4, 8; 0: the plain kernel            */
     uint32_t wr, wk, splits, cluster;
     size_t shared;                  /* bytes of dynamic shared memory                            */
-    uint32_t wide, mt, stages;      /* wide: tokens of a tile of the wgmma kernel; 0: not it     */
+    uint32_t wide, rt, stages;      /* wide: tokens of a tile of the wgmma kernel; 0: not it     */
     uint32_t blocks, whole;         /* wide, splits 1: blocks; tiles that they do not share      */
     uint32_t plain;                 /* other codes: 1 without tensor cores                       */
     uint32_t stream;                /* blocks of the stream kernel on a multiprocessor; 0: not it */
@@ -1949,7 +2072,7 @@ struct quant__plan {
 
 static size_t wide_stage(const quant__plan &p, const quant_cuda_matrix *w)
 {
-    size_t recs = unit_records(w), tiles = p.mt * 4;
+    size_t recs = unit_records(w), tiles = p.rt;
     size_t n = p.wide * 256 + tiles * (Q_UNIT * Q_TILE_BYTES + recs * record_bytes(w->zero));
     return (n + 1023) / 1024 * 1024;
 }
@@ -1968,35 +2091,39 @@ static void wide_share_out(quant__plan *p, size_t tiles, size_t units, size_t bl
 
 /* A plan of the wgmma kernel, per_sm blocks on a multiprocessor; false if it does not fit.
  * splits: 0 shares tiles out, 1 does not, more are the blocks of a cluster.  W_SPREAD: tiles are
- * shared out to one block on each multiprocessor, with room left for the next product's. */
-enum { W_SPREAD = 3 };
+ * shared out to one block on each multiprocessor, with room left for the next product's.  W_SWAP:
+ * one block on a multiprocessor, splits without a cluster. */
+enum { W_SPREAD = 3, W_SWAP };
 static bool wide_plan(quant__plan *p, const quant_cuda_device *gpu, const quant_cuda_matrix *w,
-                      size_t tokens, uint32_t t, uint32_t mt, uint32_t splits, uint32_t per_sm)
+                      size_t tokens, uint32_t t, uint32_t rt, uint32_t splits, uint32_t per_sm)
 {
-    const bool spread = per_sm == W_SPREAD;
+    const bool spread = per_sm == W_SPREAD, swap = per_sm == W_SWAP;
     if (spread && splits) return false;
-    if (spread) per_sm = 2;
-    const size_t fixed = W_FIXED + 1024 /* alignment */;
+    if (swap && !wide_swaps((int)t, (int)rt, (int)splits)) return false;
+    if (spread || swap) per_sm = spread ? 2 : 1;
+    const size_t fixed = wide_fixed((int)rt) + 1024 /* alignment */;
+    const size_t warps = (size_t)wide_warps((int)rt);
     const size_t units = col_units(w);
     const size_t room = (gpu->shared + 1024) / per_sm - 1024 - fixed;
     memset(p, 0, sizeof *p);
     p->wide = t;
-    p->mt = mt;
+    p->rt = rt;
     p->splits = splits > 1 ? splits : 1;
-    p->cluster = splits > 1;
+    p->cluster = splits > 1 && !swap;
     if (splits > units || splits > 8) return false;
-    size_t stage = wide_stage(*p, w), reduce = splits > 1 ? (size_t)t * (mt * 128 + 4) * 4 : 0;
+    size_t stage = wide_stage(*p, w), reduce = p->cluster ? (size_t)t * (rt * 32 + 4) * 4 : 0;
     size_t stages = room / stage < W_MAX_STAGES ? room / stage : W_MAX_STAGES;
     size_t longest = splits > 1 ? (units + splits - 1) / splits : W_MAX_STAGES;
-    size_t tiles = (row_tiles(w) + mt * 4 - 1) / (mt * 4) * ((tokens + t - 1) / t);
+    size_t tiles = (row_tiles(w) + rt - 1) / rt * ((tokens + t - 1) / t);
     if (stages > longest) stages = longest;
     if (stages < 2 && stages < longest) return false;
     if (reduce > room || tiles * splits >= 1u << 31) return false;
+    if (swap && (tiles * splits > gpu->sms || tiles > Q_COUNTERS / warps)) return false;
     p->stages = (uint32_t)stages;
     p->shared = 1024 + (stages * stage > reduce ? stages * stage : reduce);
     wide_share_out(p, tiles, units, gpu->sms * (spread ? 1 : per_sm), splits == 0);
     if (splits == 0 && (p->whole == tiles || (tiles - p->whole) * units >= 1u << 31
-                        || tiles - p->whole > Q_COUNTERS / W_CONSUMERS)) return false;
+                        || tiles - p->whole > Q_COUNTERS / warps)) return false;
     return true;
 }
 
@@ -2060,7 +2187,7 @@ static size_t shared_bytes(const quant__plan &p, const quant_cuda_matrix *w, siz
 /* Blocks along the rows, along the tokens */
 static size_t plan_rows(const quant__plan &p, const quant_cuda_matrix *w)
 {
-    size_t n = p.wide ? p.mt * 4 : p.wr;
+    size_t n = p.wide ? p.rt : p.wr;
     return (row_tiles(w) + n - 1) / n;
 }
 static size_t plan_tokens(const quant__plan &p, size_t tokens)
@@ -2071,16 +2198,17 @@ static size_t plan_tokens(const quant__plan &p, size_t tokens)
 
 /* Counters first, in a place of their own: they must be zero between calls, whatever shape the
  * next call has.  Then partial sums.  Neither when the blocks of a split form a cluster. */
-static size_t wide_space(size_t blocks, size_t area)    /* area: T MT                          */
+static size_t wide_space(size_t blocks, size_t area)    /* area: T RT                          */
 {
-    return Q_COUNTERS * sizeof(unsigned) + blocks * 2 * area * 128 * sizeof(float);
+    return Q_COUNTERS * sizeof(unsigned) + blocks * 2 * area * 32 * sizeof(float);
 }
 static size_t plan_workspace(const quant__plan &p, const quant_cuda_matrix *w, size_t tokens)
 {
     if (!p.wide && p.nt == 0) return 0;         /* without tiles: no division by their size    */
     size_t tiles = plan_rows(p, w) * plan_tokens(p, tokens);
     if (p.wide && p.splits == 1 && p.whole < tiles)
-        return wide_space(p.blocks, p.wide * p.mt);
+        return wide_space(p.blocks, p.wide * p.rt);
+    if (p.wide && p.splits > 1 && !p.cluster) return wide_space(tiles * p.splits, p.wide * p.rt);
     if (p.wide || p.splits == 1 || p.cluster) return 0;
     return Q_COUNTERS * sizeof(unsigned) + plan_rows(p, w) * plan_tokens(p, tokens) * p.splits
                                            * (p.wr * 32) * (p.nt * 8) * sizeof(float);
@@ -2171,11 +2299,11 @@ static size_t plan_shared(const quant__plan &p, const quant_cuda_device *gpu,
 
 /* Microseconds that a block of the wgmma kernel takes for 128 columns, alone on its multiprocessor
  * or with another one, fitted to some 4,800 measurements of cuda_bench wide on an H200. */
-static const struct { uint32_t t, mt; float alone, both; } wide_costs[] = {
-    {16, 1, 0.46f, 0.77f}, {16, 2, 0.73f, 1.34f}, {32, 1, 0.50f, 0.78f}, {32, 2, 0.84f, 1.46f},
-    {48, 1, 0.54f, 0.93f}, {48, 2, 0.78f, 0}, {64, 1, 0.64f, 0}, {64, 2, 0.94f, 0},
-    {96, 1, 0.63f, 0}, {96, 2, 1.19f, 0}, {128, 1, 0.80f, 0}, {128, 2, 1.50f, 0},
-    {192, 1, 1.08f, 0}, {256, 1, 1.52f, 0}};
+static const struct { uint32_t t, rt; float alone, both; } wide_costs[] = {
+    {16, 4, 0.46f, 0.77f}, {16, 8, 0.73f, 1.34f}, {32, 4, 0.50f, 0.78f}, {32, 8, 0.84f, 1.46f},
+    {48, 4, 0.54f, 0.93f}, {48, 8, 0.78f, 0}, {64, 4, 0.64f, 0}, {64, 8, 0.94f, 0},
+    {96, 4, 0.63f, 0}, {96, 8, 1.19f, 0}, {128, 4, 0.80f, 0}, {128, 8, 1.50f, 0},
+    {192, 4, 1.08f, 0}, {256, 4, 1.52f, 0}};
 
 /* What they add up to, with the cost of writing y and of adding up.  Infinite for plans that
  * measure badly: clusters of three and more do not fill the device (they want one group of its
@@ -2183,21 +2311,23 @@ static const struct { uint32_t t, mt; float alone, both; } wide_costs[] = {
 static float wide_time(uint32_t i, size_t tiles, size_t units, size_t sms, uint32_t splits,
                        uint32_t per_sm)
 {
-    const uint32_t t = wide_costs[i].t, mt = wide_costs[i].mt;
-    const float area = (float)(t * mt) / 128, store = 1.2f * area;
+    const uint32_t t = wide_costs[i].t, rt = wide_costs[i].rt;
+    const float area = (float)(t * rt) / 512, store = 1.2f * area;
     const float cost = per_sm == 2 ? wide_costs[i].both : wide_costs[i].alone, no = 1e30f;
     size_t slots = sms * (per_sm == 2 ? 2 : 1), blocks = tiles * splits;
     if (splits == 0) {
-        if (per_sm > 1 && mt == 2 && t > 16) return no;
+        if (per_sm > 1 && rt == 8 && t > 16) return no;
         const float each = (float)tiles * (float)units / (float)slots;
         const float parts = (float)slots / (float)tiles;
         float fixup = (per_sm == W_SPREAD ? 3.4f : 4.4f) + 0.8f * parts;
         if (parts > 1) fixup += 0.35f * area * area * (parts - 1);
         return 1.03f * (each * (cost + store / (float)units) + fixup);
     }
+    if (per_sm == W_SWAP)
+        return (float)units / (float)splits * cost + store / (float)splits + 4.4f;
     if (splits >= 3) {
         slots = slots * (per_sm == 2 ? 87 : 75) / 100;
-        if (blocks > slots || (per_sm == 1 ? splits > 3 : t > 32 || (mt == 2 && t > 16)))
+        if (blocks > slots || (per_sm == 1 ? splits > 3 : t > 32 || (rt == 8 && t > 16)))
             return no;
     }
     if (per_sm == 2 && splits > 1 && blocks <= sms) return no;
@@ -2222,21 +2352,22 @@ static bool choose_wide(quant__plan *best, const quant_cuda_device *gpu, const q
     const size_t units = col_units(w), sms = gpu->sms ? gpu->sms : 1;
     float least = 1e30f;
     for (uint32_t i = 0; i < sizeof wide_costs / sizeof *wide_costs; i++) {
-        const uint32_t t = wide_costs[i].t, mt = wide_costs[i].mt;
+        const uint32_t t = wide_costs[i].t, rt = wide_costs[i].rt;
         const size_t token_tiles = (tokens + t - 1) / t;
-        const size_t tiles = (row_tiles(w) + mt * 4 - 1) / (mt * 4) * token_tiles;
-        if (tokens > 1024 && t * mt != 256) continue;
+        const size_t tiles = (row_tiles(w) + rt - 1) / rt * token_tiles;
+        if (tokens > 1024 && t * rt != 1024) continue;
         if (token_tiles > 1 && t < 64) continue;
-        const uint32_t kinds = wide_blocks((int)t, (int)mt) == 1 ? 1 : W_SPREAD;
-        for (uint32_t per_sm = 1; per_sm <= kinds; per_sm++)
+        for (uint32_t per_sm = 1; per_sm <= W_SWAP; per_sm++) {
+            if (per_sm > 1 && per_sm < W_SWAP && wide_blocks((int)t, (int)rt) == 1) continue;
             for (uint32_t splits = low; splits <= high; splits++) {
                 quant__plan p;
                 float time = wide_time(i, tiles, units, sms, splits, per_sm);
-                if (time >= least || !wide_plan(&p, gpu, w, tokens, t, mt, splits, per_sm))
+                if (time >= least || !wide_plan(&p, gpu, w, tokens, t, rt, splits, per_sm))
                     continue;
                 least = time;
                 *best = p;
             }
+        }
     }
     return least < 1e30f;
 }
@@ -2356,37 +2487,41 @@ static const void *find_stream(const quant__plan &p, const quant_cuda_matrix *w,
     return big ? stream_of<0, 4>(p.nt, w->zero) : stream_of<0, 0>(p.nt, w->zero);
 }
 
-template <int BF, int BIG, int SUB> static const void *wide_kernel(uint32_t t, uint32_t mt)
+template <int BF, int BIG, int SUB> static const void *wide_kernel(uint32_t t, uint32_t rt)
 {
-#define W_KERNEL(T, MT) \
-    if (t == T && mt == MT) return (const void *)quant__wide_kernel<BF, T, MT, BIG, SUB>
-    W_KERNEL(16, 1);
-    W_KERNEL(32, 1);
-    W_KERNEL(48, 1);
-    W_KERNEL(64, 1);
-    W_KERNEL(96, 1);
-    W_KERNEL(128, 1);
-    W_KERNEL(192, 1);
-    W_KERNEL(256, 1);
-    W_KERNEL(16, 2);
-    W_KERNEL(32, 2);
-    W_KERNEL(48, 2);
-    W_KERNEL(64, 2);
-    W_KERNEL(96, 2);
-    W_KERNEL(128, 2);
+#define W_KERNEL(T, RT) \
+    if (t == T && rt == RT) return (const void *)quant__wide_kernel<BF, T, RT, BIG, SUB>
+    W_KERNEL(16, 4);
+    W_KERNEL(32, 4);
+    W_KERNEL(48, 4);
+    W_KERNEL(64, 4);
+    W_KERNEL(96, 4);
+    W_KERNEL(128, 4);
+    W_KERNEL(192, 4);
+    W_KERNEL(256, 4);
+    W_KERNEL(64, 6);
+    W_KERNEL(96, 6);
+    W_KERNEL(128, 6);
+    W_KERNEL(16, 8);
+    W_KERNEL(32, 8);
+    W_KERNEL(48, 8);
+    W_KERNEL(64, 8);
+    W_KERNEL(96, 8);
+    W_KERNEL(128, 8);
 #undef W_KERNEL
     return NULL;
 }
+
 static const void *find_wide(const quant__plan &p, const quant_cuda_matrix *w, quant_type act)
 {
     bool bf = act == QUANT_BF16, big = w->group == 0 || w->group == 128;
-    const uint32_t t = p.wide, mt = p.mt;
+    const uint32_t t = p.wide, rt = p.rt;
     if (w->zero == QUANT_CUDA_ZERO_POINT) {
-        if (bf) return big ? wide_kernel<1, 1, 1>(t, mt) : wide_kernel<1, 0, 1>(t, mt);
-        return big ? wide_kernel<0, 1, 1>(t, mt) : wide_kernel<0, 0, 1>(t, mt);
+        if (bf) return big ? wide_kernel<1, 1, 1>(t, rt) : wide_kernel<1, 0, 1>(t, rt);
+        return big ? wide_kernel<0, 1, 1>(t, rt) : wide_kernel<0, 0, 1>(t, rt);
     }
-    if (bf) return big ? wide_kernel<1, 1, 0>(t, mt) : wide_kernel<1, 0, 0>(t, mt);
-    return big ? wide_kernel<0, 1, 0>(t, mt) : wide_kernel<0, 0, 0>(t, mt);
+    if (bf) return big ? wide_kernel<1, 1, 0>(t, rt) : wide_kernel<1, 0, 0>(t, rt);
+    return big ? wide_kernel<0, 1, 0>(t, rt) : wide_kernel<0, 0, 0>(t, rt);
 }
 
 template <int BITS, int BF> static const void *code_kernel(uint32_t nt, uint32_t plain)
@@ -2539,7 +2674,7 @@ static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gp
     quant__wide_job v;
     void *args[1] = {&v};
 
-    if (!describe_all({&v.x_map, &v.tile_map, &v.rec_map}, gpu, w, j, act, p.wide, p.mt * 4, 0, 0))
+    if (!describe_all({&v.x_map, &v.tile_map, &v.rec_map}, gpu, w, j, act, p.wide, p.rt, 0, 0))
         return cudaErrorInvalidValue;
     v.j = j;
     v.stages = p.stages;
@@ -2550,8 +2685,8 @@ static cudaError_t launch_wide(const quant__plan &p, const quant_cuda_device *gp
     v.whole = p.whole;
     if (p.splits > 1) v.whole = 0;
     c.gridDim = dim3(p.splits > 1 ? v.tiles * p.splits : p.blocks);
-    c.blockDim = dim3(wide_threads((int)p.wide, (int)p.mt));
-    return start(p, gpu, kernel, W_FIXED, c, args);
+    c.blockDim = dim3(wide_threads((int)p.wide, (int)p.rt));
+    return start(p, gpu, kernel, wide_fixed((int)p.rt), c, args);
 }
 
 static cudaError_t launch_stream(const quant__plan &p, const quant_cuda_device *gpu,
@@ -2644,7 +2779,7 @@ static void *find_wide_driver(uint32_t capability)
     if (capability != 90) return NULL;
     w.bits = 4;
     p.wide = 64;
-    p.mt = 1;
+    p.rt = 4;
     if (cudaFuncGetAttributes(&a, quant__cuda_kernel(p, &w, QUANT_F16)) != cudaSuccess
         || a.sharedSizeBytes == 0
         || cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault,
@@ -2707,7 +2842,7 @@ size_t quant_cuda_workspace_size(const quant_cuda_device *gpu, const quant_cuda_
         if (nb > most) most = nb;
     }
     /* but those of the wgmma kernel share what does not go round, whatever their number */
-    if (gpu->tensor_map && most < wide_space(gpu->sms, 256)) most = wide_space(gpu->sms, 256);
+    if (gpu->tensor_map && most < wide_space(gpu->sms, 1024)) most = wide_space(gpu->sms, 1024);
     if (w->ordered)
         most = (most < wide_space(0, 0) ? wide_space(0, 0) : most) + order_space(w) + 256;
     return most;

@@ -258,13 +258,15 @@ static void sweep_wide(const shape &s, void *y, const void *x, size_t m, quant_t
         size_t padded = (m + ts[i] - 1) / ts[i] * ts[i];
         if (i > first + 1 || (m > ts[i] && (ts[i] < 64 || padded * 3 > m * 4))) continue;
         if (m < ts[i] && i != first && i != first + 1) continue;
-        for (uint32_t mt = 1; mt <= 2; mt++)
+        for (uint32_t rt = 4; rt <= 8; rt += 2)
             for (uint32_t splits = 0; splits <= 8; splits++)
-                for (uint32_t per_sm = 1; per_sm <= W_SPREAD; per_sm++) {
+                for (uint32_t per_sm = 1; per_sm <= W_SWAP; per_sm++) {
                     quant__plan p;
-                    if (mt == 2 && ts[i] > 128) continue;
-                    if (per_sm > 1 && wide_blocks((int)ts[i], (int)mt) == 1) continue;
-                    if (!wide_plan(&p, &gpu, &s.w, m, ts[i], mt, splits, per_sm)) continue;
+                    if (ts[i] > 128 && rt != 4) continue;
+                    if (ts[i] < 64 && rt == 6) continue;
+                    if (per_sm > 1 && per_sm < W_SWAP
+                        && wide_blocks((int)ts[i], (int)rt) == 1) continue;
+                    if (!wide_plan(&p, &gpu, &s.w, m, ts[i], rt, splits, per_sm)) continue;
                     size_t tiles = plan_rows(p, &s.w) * plan_tokens(p, m);
                     if (splits > 1 && tiles * (splits - 1) > 4 * gpu.sms) continue;
                     if (splits && tiles * splits < gpu.sms / 2) continue;
@@ -272,7 +274,7 @@ static void sweep_wide(const shape &s, void *y, const void *x, size_t m, quant_t
                     wide_result r = {time_plan(s, p, y, x, m, act, space, guess, 3), p, per_sm};
                     all.push_back(r);
                     printf("all\t%zu,%zu\t%zu\t%u\t%u\t%u\t%u\t%u\t%.2f\n", s.n, s.k, m, ts[i],
-                           mt, splits, per_sm, p.stages, r.us);
+                           rt, splits, per_sm, p.stages, r.us);
                 }
     }
     quant__plan p = make_plan(&gpu, &s.w, m, act);
@@ -281,7 +283,7 @@ static void sweep_wide(const shape &s, void *y, const void *x, size_t m, quant_t
               [](const wide_result &a, const wide_result &b) { return a.us < b.us; });
     printf("best\t%zu,%zu\t%zu\tread %.2f\tplan %.2f", s.n, s.k, m, read_us, r.us);
     for (size_t i = 0; i < all.size() && i < 4; i++)
-        printf("\t%.2f t%u mt%u s%u o%u", all[i].us, all[i].p.wide, all[i].p.mt,
+        printf("\t%.2f t%u rt%u s%u o%u", all[i].us, all[i].p.wide, all[i].p.rt,
                all[i].p.whole < plan_rows(all[i].p, &s.w) * plan_tokens(all[i].p, m)
                && all[i].p.splits == 1 ? 0 : all[i].p.splits, all[i].per_sm);
     printf("\n");

@@ -510,6 +510,7 @@ static inline unsigned atomicAdd(unsigned *p, unsigned v)
     return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);
 }
 static inline unsigned add_release(unsigned *p, unsigned v) { return atomicAdd(p, v); }
+static inline int __popc(unsigned v) { return __builtin_popcount(v); }
 static inline unsigned load_acquire(const unsigned *p)
 {
     return __atomic_load_n(p, __ATOMIC_ACQUIRE);
@@ -815,13 +816,6 @@ static inline void barrier_wait(uint32_t bar, uint32_t parity)
     emu_mbarrier *b = emu_bar(bar);
     emu_wait([&] { return emu_mbarrier_phase(b) != parity; });
     __tsan_acquire(b);
-}
-static inline void bulk_prefetch(const void *src, uint32_t bytes)
-{
-    const volatile uint8_t *p = (const volatile uint8_t *)src;
-    if ((uintptr_t)src % 16 || bytes % 16) abort();
-    (void)p[0];
-    (void)p[bytes - 1];
 }
 
 /* What cuTensorMapEncodeTiled() is told */

@@ -735,27 +735,29 @@ static void test_stream_plans(const on_device *d, size_t m, int bf)
 /* The same for the wgmma kernel */
 static void test_wide_plans(const on_device *d, size_t m, int bf)
 {
-    static const uint32_t ts[8] = {16, 32, 48, 64, 96, 128, 192, 256}, ss[6] = {0, 1, 2, 3, 5, 8};
+    static const uint32_t ts[8] = {16, 32, 48, 64, 96, 128, 192, 256}, ss[6] = {0, 1, 2, 3, 4, 8};
     if (!gpu.tensor_map || d->w.ordered || is_other(&d->w)) return;
     batch b = make_batch(d, m, bf, 0);
     for (int i = 0; i < 8; i++)
-        for (uint32_t mt = 1; mt <= 2; mt++)
-            for (int s = 0; s < 6; s++)
-                for (uint32_t per_sm = 1; per_sm <= W_SPREAD; per_sm++) {
+        for (uint32_t rt = 4; rt <= 8; rt += 2)
+            for (int s = 0; s < 6; s++) {
+                std::vector<uint16_t> before;
+                for (uint32_t per_sm = 1; per_sm <= W_SWAP; per_sm++) {
                     quant__plan p;
                     char text[96];
-                    std::vector<uint16_t> before;
-                    if (mt == 2 && ts[i] > 128) continue;
-                    if (!wide_plan(&p, &gpu, &d->w, m, ts[i], mt, ss[s], per_sm)) continue;
+                    if (ts[i] > 128 && rt != 4) continue;
+                    if (ts[i] < 64 && rt == 6) continue;
+                    if (!wide_plan(&p, &gpu, &d->w, m, ts[i], rt, ss[s], per_sm)) continue;
                     size_t tiles = plan_rows(p, &d->w) * plan_tokens(p, m);
                     /* fewer blocks than tiles: each has several in turn                        */
                     if (per_sm == 2 && ss[s] <= 1)
                         wide_share_out(&p, tiles, (d->w.cols + 127) / 128, 3 + (size_t)i % 3,
                                        ss[s] == 0);
                     if (plan_workspace(p, &d->w, m) > d->space_size) continue;
-                    snprintf(text, sizeof text, "wide t%u mt%u splits%u stages%u", ts[i], mt, ss[s],
-                             p.stages);
-                    /* whoever adds up a shared tile, the bytes are the same */
+                    snprintf(text, sizeof text, "wide t%u rt%u splits%u stages%u%s", ts[i], rt,
+                             ss[s], p.stages, per_sm == W_SWAP ? " swap" : "");
+                    /* whoever adds up a shared tile, and wherever, the bytes are the same */
+                    if (ss[s] < 2) before.clear();
                     for (int twice = 0; twice < (ss[s] == 0 ? 2 : 1); twice++) {
                         if (!run_plan(d, &b, p, text)) continue;
                         const std::vector<uint16_t> now(b.host, b.host + m * b.ldy);
@@ -763,6 +765,7 @@ static void test_wide_plans(const on_device *d, size_t m, int bf)
                         before = now;
                     }
                 }
+            }
     free_batch(&b);
 }
 
@@ -1067,8 +1070,8 @@ int main(int argc, char **argv)
 template <int BF, int BIG, int SUB> static bool is_wide_of(const void *k)
 {
     for (uint32_t t = 16; t <= 256; t += 16)
-        for (uint32_t mt = 1; mt <= 2; mt++)
-            if (wide_kernel<BF, BIG, SUB>(t, mt) == k) return true;
+        for (uint32_t rt = 4; rt <= 8; rt += 2)
+            if (wide_kernel<BF, BIG, SUB>(t, rt) == k) return true;
     return false;
 }
 static bool is_wide(const void *k)
