@@ -406,6 +406,12 @@ template <int N> static __device__ __forceinline__ void wgmma_wait()
     asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(N) : "memory");
 }
 
+/* v, of which the compiler knows no more how it came about */
+static __device__ __forceinline__ uint32_t opaque(uint32_t v)
+{
+    asm volatile("" : "+r"(v));
+    return v;
+}
 /* d is what the wgmma before wgmma_wait<0>() left, not what the compiler knew of it */
 static __device__ __forceinline__ void wgmma_result(float &d)
 {
@@ -993,7 +999,7 @@ static __host__ __device__ constexpr int wide_threads(int t, int rt)
 /* Whether there is a wide_swap() of S blocks */
 static __host__ __device__ constexpr bool wide_swaps(int t, int rt, int s)
 {
-    return rt != 8 && s >= 2 && s <= 4 && t / 16 % s == 0;
+    return rt != 8 && s >= 2 && s <= 4 && t / 16 >= s;
 }
 
 #ifdef Q_WIDE
@@ -1160,7 +1166,8 @@ static __device__ __forceinline__ void wide_tile(const quant__wide_job &w, wide_
 {
     constexpr int MT = wide_halves(RT);
     const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2;
-    const uint32_t half = warp / RT, my_tile = warp % RT;
+    /* opaque, or ptxas may put operands together between two wgmma and serialize them (C7513) */
+    const uint32_t half = opaque(warp / RT), my_tile = opaque(warp % RT);
     const uint32_t rpu = max(w.j.recs_per_unit, 1u), rb = record_bytes(w.zero);
     const uint32_t w_at = T * 256 + my_tile * (Q_UNIT * Q_TILE_BYTES) + lane * 16 + half * 8;
     const uint32_t rec_at = T * 256 + RT * (Q_UNIT * Q_TILE_BYTES) + my_tile * rpu * rb;
@@ -1451,12 +1458,12 @@ static __device__ __forceinline__ bool wide_settle(const quant__wide_job &w, uin
  * bit, does its part, too. */
 enum { W_SEEN = 1 << 8 };
 template <int BF, int T, int RT, int S>
-static __device__ __forceinline__ void wide_swap(const quant__wide_job &w, float (&acc)[1][T / 2],
+static __device__ __forceinline__ void wide_swap(const quant__wide_job &w, wide_sums<T, RT> &acc,
                                                  const float *gains, uint32_t stage, uint32_t tile,
                                                  uint32_t row0, uint32_t token0)
 {
-    /* sixteens of each block, and of a turn: registers */
-    constexpr int OWN = T / 16 / S, SOME = T > 128 || OWN % 2 ? 1 : 2;
+    constexpr int ALL = T / 16, OWN = (ALL + S - 1) / S;    /* sixteens, of each block           */
+    constexpr int SOME = T > 128 || ALL % (2 * S) ? 1 : 2;  /* in a turn: registers               */
     constexpr size_t PITCH = wide_warps(RT) * 32;
     const uint32_t me = blockIdx.x % S;
     const bool lead = (threadIdx.x & 31) == 0;
@@ -1496,6 +1503,7 @@ static __device__ __forceinline__ void wide_swap(const quant__wide_job &w, float
         if (!any_lane(lead && todo >> o & 1)) continue;
 #pragma unroll
         for (int c = 0; c < OWN; c += SOME) {   /* sixteens c, c + 1 of them                   */
+            if (c * S + o >= ALL) continue;
             float sum[1][SOME * 8];
             float4 v[SOME * 2][S];
 #pragma unroll
@@ -1511,7 +1519,7 @@ static __device__ __forceinline__ void wide_swap(const quant__wide_job &w, float
                 float mine = acc[0][at];
 #pragma unroll
                 for (int k = 1; k < S; k++)
-                    if (k == (int)o) mine = acc[0][at + k * 8];
+                    if (k == (int)o && at + k * 8 < T / 2) mine = acc[0][at + k * 8];
                 sum[0][i] = 0;
 #pragma unroll
                 for (int k = 0; k < S; k++) {
@@ -2235,7 +2243,7 @@ static const struct { uint32_t tokens, row_tiles, nt, wr, wk, splits; } measured
  * quant__stream_job.  Bounds of row tiles are multiples of 132, beyond which some multiprocessor
  * has one more; and 66 for two splits, 200 where the next shape of block is faster. */
 static const struct { uint32_t tokens, row_tiles, units, nt, wr, wk, splits, per_sm; } streams[] = {
-    {4, 66, ~0u, 1, 1, 4, 2, 2}, {4, 132, 40, 1, 1, 11, 1, 2}, {4, 132, ~0u, 0, 0, 0, 0, 0},
+    {4, 66, ~0u, 1, 1, 4, 2, 2}, {4, 132, 40, 1, 1, 8, 1, 2}, {4, 132, ~0u, 0, 0, 0, 0, 0},
     {4, 264, 64, 1, 1, 4, 1, 4}, {4, 264, ~0u, 1, 1, 8, 1, 2}, {4, 396, ~0u, 0, 0, 0, 0, 0},
     {4, 528, ~0u, 1, 1, 4, 1, 4}, {4, 660, ~0u, 1, 3, 4, 1, 2}, {4, 792, ~0u, 0, 0, 0, 0, 0},
     {4, ~0u, ~0u, 1, 1, 4, 1, 4},
@@ -2248,7 +2256,7 @@ static const struct { uint32_t tokens, row_tiles, units, nt, wr, wk, splits, per
     {16, 792, ~0u, 2, 2, 2, 1, 3}, {16, ~0u, ~0u, 2, 0, 2, 1, 1},
     {32, 132, 40, 4, 1, 8, 1, 1}, {32, 132, ~0u, 4, 1, 7, 1, 1}, {32, 264, ~0u, 4, 2, 6, 1, 1},
     {32, 396, ~0u, 4, 3, 4, 1, 1}, {32, 528, ~0u, 4, 2, 2, 1, 2}, {32, 660, ~0u, 4, 5, 3, 1, 1},
-    {32, 792, ~0u, 4, 2, 2, 1, 3}};
+    {32, 792, ~0u, 0, 0, 0, 0, 0}, {64, 66, 40, 4, 1, 8, 1, 1}};
 
 /* Row tiles of a block, 8 to 4, for the fewest row tiles on the multiprocessor that has most */
 static uint32_t share_rows(size_t tiles)
@@ -2298,12 +2306,14 @@ static size_t plan_shared(const quant__plan &p, const quant_cuda_device *gpu,
 }
 
 /* Microseconds that a block of the wgmma kernel takes for 128 columns, alone on its multiprocessor
- * or with another one, fitted to some 4,800 measurements of cuda_bench wide on an H200. */
+ * or with another one, fitted to 6,258 measurements of cuda_bench wide on an H200, that for 16
+ * tokens guessed. */
 static const struct { uint32_t t, rt; float alone, both; } wide_costs[] = {
-    {16, 4, 0.46f, 0.77f}, {16, 8, 0.73f, 1.34f}, {32, 4, 0.50f, 0.78f}, {32, 8, 0.84f, 1.46f},
-    {48, 4, 0.54f, 0.93f}, {48, 8, 0.78f, 0}, {64, 4, 0.64f, 0}, {64, 8, 0.94f, 0},
-    {96, 4, 0.63f, 0}, {96, 8, 1.19f, 0}, {128, 4, 0.80f, 0}, {128, 8, 1.50f, 0},
-    {192, 4, 1.08f, 0}, {256, 4, 1.52f, 0}};
+    {16, 4, 0.41f, 0.70f}, {16, 8, 0.77f, 1.44f}, {32, 4, 0.438f, 0.72f}, {32, 8, 0.885f, 1.534f},
+    {48, 4, 0.489f, 0.823f}, {48, 8, 0.771f, 0}, {64, 4, 0.504f, 0}, {64, 6, 0.677f, 0},
+    {64, 8, 0.86f, 0}, {96, 4, 0.598f, 0}, {96, 6, 0.848f, 0}, {96, 8, 1.092f, 0},
+    {128, 4, 0.714f, 0}, {128, 6, 1.079f, 0}, {128, 8, 1.368f, 0}, {192, 4, 1.002f, 0},
+    {256, 4, 1.443f, 0}};
 
 /* What they add up to, with the cost of writing y and of adding up.  Infinite for plans that
  * measure badly: clusters of three and more do not fill the device (they want one group of its
@@ -2312,19 +2322,20 @@ static float wide_time(uint32_t i, size_t tiles, size_t units, size_t sms, uint3
                        uint32_t per_sm)
 {
     const uint32_t t = wide_costs[i].t, rt = wide_costs[i].rt;
-    const float area = (float)(t * rt) / 512, store = 1.2f * area;
+    const float area = (float)(t * rt) / 512, store = 1.29f * area;
     const float cost = per_sm == 2 ? wide_costs[i].both : wide_costs[i].alone, no = 1e30f;
     size_t slots = sms * (per_sm == 2 ? 2 : 1), blocks = tiles * splits;
     if (splits == 0) {
         if (per_sm > 1 && rt == 8 && t > 16) return no;
         const float each = (float)tiles * (float)units / (float)slots;
         const float parts = (float)slots / (float)tiles;
-        float fixup = (per_sm == W_SPREAD ? 3.4f : 4.4f) + 0.8f * parts;
-        if (parts > 1) fixup += 0.35f * area * area * (parts - 1);
-        return 1.03f * (each * (cost + store / (float)units) + fixup);
+        float fixup = (per_sm == W_SPREAD ? 4.55f : 5.32f) + 0.38f * parts;
+        if (parts > 1) fixup += 0.39f * area * area * (parts - 1);
+        return 1.07f * (each * (cost + store / (float)units) + fixup);
     }
     if (per_sm == W_SWAP)
-        return (float)units / (float)splits * cost + store / (float)splits + 4.4f;
+        return (float)units / (float)splits * cost + store / (float)splits + 2.71f + 0.8f * area
+               + 0.66f * (float)splits;
     if (splits >= 3) {
         slots = slots * (per_sm == 2 ? 87 : 75) / 100;
         if (blocks > slots || (per_sm == 1 ? splits > 3 : t > 32 || (rt == 8 && t > 16)))
@@ -2334,13 +2345,12 @@ static float wide_time(uint32_t i, size_t tiles, size_t units, size_t sms, uint3
     size_t rounds = (blocks + slots - 1) / slots, in_last = blocks - (rounds - 1) * slots;
     float each = (float)units / (float)splits, all = each * cost, last = all;
     if (per_sm == 2 && in_last <= sms) last = each * wide_costs[i].alone;
-    float add = splits > 1 ? 1.7f + 0.13f * (float)splits + 1.66f * area : 0;
-    if (splits >= 3) add += 1;
-    add += 1.2f;                        /* the start, which is in `fixup` above, too             */
+    float add = splits > 1 ? 0.95f + 0.6f * (float)splits + 1.14f * area : 0;
+    add += 1.9f;                        /* the start, which is in `fixup` above, too             */
     /* a device that is not full is faster */
     if (rounds == 1 && per_sm == 1 && t >= 96) {
         const float full = 0.4f + 0.6f * (float)blocks / (float)slots;
-        last *= full > 0.83f ? full : 0.83f;
+        last *= full > 0.89f ? full : 0.89f;
     }
     return (float)(rounds - 1) * all + last + (float)rounds * (store + add);
 }

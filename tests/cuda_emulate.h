@@ -907,6 +907,7 @@ static void emu_engine(void)
 }
 
 static inline void wgmma_fence() {}
+static inline uint32_t opaque(uint32_t v) { return v; }
 static inline void wgmma_result(float &) {}
 static std::vector<std::vector<emu_wgmma>> *emu_queue(void)
 {
