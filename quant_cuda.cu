@@ -758,7 +758,8 @@ static __device__ __forceinline__ void finish(const quant__job &j, float (&total
         if (!last) return;
     }
     for (uint32_t i = tid; ; i += blockDim.x) {
-        /* a warp's pairs stay together: 32 pairs in turn for each block of the cluster */
+        /* a warp's pairs stay together: 32 pairs in turn for each block of the cluster; without the
+         * division ptxas takes 16 registers more for unit(), of all things */
         uint32_t e = ((i >> 5) * step + first) * 32 + (i & 31);
         if (e >= pairs) break;
         uint32_t token = e / half_rows, r = e % half_rows * 2;
