@@ -70,7 +70,8 @@ map: | $(B)
 
 # sm_80, sm_90a and PTX for what comes after.  Tests and benchmark take the kernels from the object
 # file, where they are compiled once; the example links the library as a user would.  cuda_emulated
-# runs the kernels on the host, cuda_races again under the thread sanitizer: tests/cuda_emulate.h.
+# runs the kernels on the host, cuda_races again under the thread sanitizer, which takes longest and
+# so comes first: tests/cuda_emulate.h.
 NVCC ?= nvcc
 NVCCFLAGS ?= -O3 -std=c++17 -Xcompiler -Wall,-Wextra
 ARCHS = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
@@ -81,7 +82,7 @@ EMULATE = -std=c++17 -g -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi -fno-stric
 cuda: | $(B)
 	@if command -v $(NVCC) >/dev/null 2>&1; then \
 	    $(MAKE) --no-print-directory $(B)/quant_cuda.o $(B)/cuda_test $(B)/cuda_bench \
-	        $(B)/cuda_matmul cuda-emulated cuda-races && $(B)/cuda_test; \
+	        $(B)/cuda_matmul cuda-races cuda-emulated && $(B)/cuda_test; \
 	else echo 'SKIPPED: no $(NVCC), quant_cuda.cu was neither compiled nor emulated'; fi
 
 cuda-emulated: $(B)/cuda_emulated
