@@ -959,8 +959,8 @@ __global__ void __launch_bounds__(128) quant__plain_kernel(const __grid_constant
  *   Which columns of which tile a block takes, see wide_walk: whole tiles in turn, the ring running
  * on; then an equal share, to the unit, of the tiles that do not go round.  A tile that several
  * blocks share is added up by one of them, in their order, from the workspace: see wide_sharers.
- * Small products are split evenly instead: blocks of a cluster add up through distributed shared
- * memory. */
+ * Small products are split evenly instead: two to four blocks swap their sums, see wide_swap(), or
+ * the blocks of a cluster add up through distributed shared memory. */
 struct quant__wide_job {
     CUtensorMap x_map;              /* columns, tokens, 1; boxes of 64 x T x 1                   */
     CUtensorMap tile_map, rec_map;  /* 8 bytes, row tiles, 1; boxes of a unit x RT x 1           */
@@ -1001,6 +1001,12 @@ static __host__ __device__ constexpr int wide_threads(int t, int rt)
 static __host__ __device__ constexpr bool wide_swaps(int t, int rt, int s)
 {
     return rt != 8 && s >= 2 && s <= 4 && t / 16 >= s;
+}
+
+/* Whether there is such a kernel, see wide_kernel() */
+static constexpr bool wide_exists(uint32_t t, uint32_t rt)
+{
+    return rt == 4 || (t <= 128 && (rt == 8 || t >= 64));
 }
 
 #ifdef Q_WIDE
@@ -1358,7 +1364,8 @@ static __device__ __forceinline__ wide_sharers wide_who(const quant__wide_job &w
     return {tile, (uint32_t)(((begin + 1) * gridDim.x - 1) / all),
             (uint32_t)(((begin + units) * gridDim.x - 1) / all)};
 }
-/* Where a thread's sums of its block's part of the tile are: every 256th of them */
+/* Where a thread's first four sums of its block's part of the tile are; the next four lie as many
+ * places on as there are consumers */
 template <int T, int RT>
 static __device__ __forceinline__ float4 *wide_left(const quant__wide_job &w, uint32_t units,
                                                     uint32_t tile, uint32_t block)
@@ -1376,6 +1383,16 @@ static __device__ __forceinline__ void wide_leave(float4 *p, const wide_sums<T, 
         __stcg(p + i * (wide_warps(RT) * 32), make_float4(d[0], d[1], d[2], d[3]));
     }
     __syncwarp();
+}
+/* The leading lane waits, not for ever, until *count & mask is what it should be. */
+static __device__ __forceinline__ bool wide_wait(const unsigned *count, unsigned mask,
+                                                 unsigned wanted)
+{
+    const long long start = clock64();
+    bool all;
+    do all = (load_acquire(count) & mask) == wanted;
+    while (!all && clock64() - start < W_PATIENCE);
+    return all;
 }
 /* Adds what blocks b0 .. b1 left */
 template <int T, int RT>
@@ -1413,11 +1430,7 @@ static __device__ __forceinline__ bool wide_fixup(const quant__wide_job &w, wide
         return false;
     }
     bool all = false;
-    if (lead) {
-        const long long start = clock64();
-        do all = load_acquire(count) == others;
-        while (!all && clock64() - start < W_PATIENCE);
-    }
+    if (lead) all = wide_wait(count, ~0u, others);
     if (!any_lane(all)) {
         wide_leave<T, RT>(wide_left<T, RT>(w, units, s.tile, blockIdx.x), acc);
         if (lead) {
@@ -1483,9 +1496,7 @@ static __device__ __forceinline__ void wide_swap(const quant__wide_job &w, wide_
     bool all = false;
     if (lead) {
         before = add_release(count, 1);
-        const long long start = clock64();      /* before the addition has come back           */
-        do all = (load_acquire(count) & 255) == S;
-        while (!all && clock64() - start < W_PATIENCE);
+        all = wide_wait(count, 255, S);         /* before the addition has come back           */
     }
     if (!any_lane(all)) {
         leave(true);
@@ -1537,7 +1548,7 @@ static __device__ __forceinline__ void wide_swap(const quant__wide_job &w, wide_
 }
 #endif /* Q_WIDE */
 
-/* Grid: tiles * splits blocks (splits > 1, clusters), or any number of blocks that share the tiles.
+/* Grid: tiles * splits blocks (splits > 1), or any number of blocks that share the tiles.
  * Built for other targets it is empty; see find_wide_driver(). */
 template <int BF, int T, int RT, int BIG, int SUB>
 __global__ void __launch_bounds__(wide_threads(T, RT), wide_blocks(T, RT))
@@ -2073,7 +2084,8 @@ struct quant__plan {
     uint32_t nt;                    /* 8-token tiles: 1, 2, 4, 8; 0: the plain kernel            */
     uint32_t wr, wk, splits, cluster;
     size_t shared;                  /* bytes of dynamic shared memory                            */
-    uint32_t wide, rt, stages;      /* wide: tokens of a tile of the wgmma kernel; 0: not it     */
+    uint32_t wide, rt, stages;      /* wide: tokens of a tile of the wgmma kernel, 0: not it; rt:
+                                     * row tiles of its blocks                                   */
     uint32_t blocks, whole;         /* wide, splits 1: blocks; tiles that they do not share      */
     uint32_t plain;                 /* other codes: 1 without tensor cores                       */
     uint32_t stream;                /* blocks of the stream kernel on a multiprocessor; 0: not it */
@@ -2099,7 +2111,7 @@ static void wide_share_out(quant__plan *p, size_t tiles, size_t units, size_t bl
 }
 
 /* A plan of the wgmma kernel, per_sm blocks on a multiprocessor; false if it does not fit.
- * splits: 0 shares tiles out, 1 does not, more are the blocks of a cluster.  W_SPREAD: tiles are
+ * splits: 0 shares tiles out, 1 does not, more split them, in clusters.  W_SPREAD: tiles are
  * shared out to one block on each multiprocessor, with room left for the next product's.  W_SWAP:
  * one block on a multiprocessor, splits without a cluster. */
 enum { W_SPREAD = 3, W_SWAP };
@@ -2107,7 +2119,7 @@ static bool wide_plan(quant__plan *p, const quant_cuda_device *gpu, const quant_
                       size_t tokens, uint32_t t, uint32_t rt, uint32_t splits, uint32_t per_sm)
 {
     const bool spread = per_sm == W_SPREAD, swap = per_sm == W_SWAP;
-    if (spread && splits) return false;
+    if (!wide_exists(t, rt) || (spread && splits)) return false;
     if (swap && !wide_swaps((int)t, (int)rt, (int)splits)) return false;
     if (spread || swap) per_sm = spread ? 2 : 1;
     const size_t fixed = wide_fixed((int)rt) + 1024 /* alignment */;
@@ -2219,8 +2231,8 @@ static size_t plan_workspace(const quant__plan &p, const quant_cuda_matrix *w, s
         return wide_space(p.blocks, p.wide * p.rt);
     if (p.wide && p.splits > 1 && !p.cluster) return wide_space(tiles * p.splits, p.wide * p.rt);
     if (p.wide || p.splits == 1 || p.cluster) return 0;
-    return Q_COUNTERS * sizeof(unsigned) + plan_rows(p, w) * plan_tokens(p, tokens) * p.splits
-                                           * (p.wr * 32) * (p.nt * 8) * sizeof(float);
+    return Q_COUNTERS * sizeof(unsigned)
+           + tiles * p.splits * (p.wr * 32) * (p.nt * 8) * sizeof(float);
 }
 
 /* The fastest shapes of block for up to so many tokens and row tiles, measured on an H200 (132
@@ -2257,7 +2269,7 @@ static const struct { uint32_t tokens, row_tiles, units, nt, wr, wk, splits, per
     {16, 792, ~0u, 2, 2, 2, 1, 3}, {16, ~0u, ~0u, 2, 0, 2, 1, 1},
     {32, 132, 40, 4, 1, 8, 1, 1}, {32, 132, ~0u, 4, 1, 7, 1, 1}, {32, 264, ~0u, 4, 2, 6, 1, 1},
     {32, 396, ~0u, 4, 3, 4, 1, 1}, {32, 528, ~0u, 4, 2, 2, 1, 2}, {32, 660, ~0u, 4, 5, 3, 1, 1},
-    {32, 792, ~0u, 0, 0, 0, 0, 0}, {64, 66, 40, 4, 1, 8, 1, 1}};
+    {64, 66, 40, 4, 1, 8, 1, 1}};
 
 /* Row tiles of a block, 8 to 4, for the fewest row tiles on the multiprocessor that has most */
 static uint32_t share_rows(size_t tiles)

@@ -262,8 +262,6 @@ static void sweep_wide(const shape &s, void *y, const void *x, size_t m, quant_t
             for (uint32_t splits = 0; splits <= 8; splits++)
                 for (uint32_t per_sm = 1; per_sm <= W_SWAP; per_sm++) {
                     quant__plan p;
-                    if (ts[i] > 128 && rt != 4) continue;
-                    if (ts[i] < 64 && rt == 6) continue;
                     if (per_sm > 1 && per_sm < W_SWAP
                         && wide_blocks((int)ts[i], (int)rt) == 1) continue;
                     if (!wide_plan(&p, &gpu, &s.w, m, ts[i], rt, splits, per_sm)) continue;

@@ -745,8 +745,6 @@ static void test_wide_plans(const on_device *d, size_t m, int bf)
                 for (uint32_t per_sm = 1; per_sm <= W_SWAP; per_sm++) {
                     quant__plan p;
                     char text[96];
-                    if (ts[i] > 128 && rt != 4) continue;
-                    if (ts[i] < 64 && rt == 6) continue;
                     if (!wide_plan(&p, &gpu, &d->w, m, ts[i], rt, ss[s], per_sm)) continue;
                     size_t tiles = plan_rows(p, &d->w) * plan_tokens(p, m);
                     /* fewer blocks than tiles: each has several in turn                        */
