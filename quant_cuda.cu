@@ -973,11 +973,8 @@ struct quant__wide_job {
 
 enum { W_GROUP = 16 };              /* row blocks that are done for all tokens before the next   */
 static constexpr uint32_t W_MAX_STAGES = 16;
-/* Consumer warps of a block; halves of row tiles of each */
+/* Consumer warps of a block */
 static __host__ __device__ constexpr int wide_warps(int rt) { return rt == 6 ? 12 : 8; }
-static __host__ __device__ constexpr int wide_halves(int rt) { return rt == 8 ? 2 : 1; }
-/* The sums of a lane: of each half, eight tokens and two rows at a time */
-template <int T, int RT> using wide_sums = float[wide_halves(RT)][T / 2];
 /* Shared memory beside the ring: `transposed`, `gains` and `bars` */
 static __host__ __device__ constexpr size_t wide_fixed(int rt)
 {
@@ -1010,6 +1007,11 @@ static constexpr bool wide_exists(uint32_t t, uint32_t rt)
 }
 
 #ifdef Q_WIDE
+/* Halves of row tiles of a consumer warp; the sums of a lane: of each half, eight tokens and two
+ * rows at a time */
+static __host__ __device__ constexpr int wide_halves(int rt) { return rt == 8 ? 2 : 1; }
+template <int T, int RT> using wide_sums = float[wide_halves(RT)][T / 2];
+
 /* Scale, zero point and offset of a lane's 2 MT rows, each twice in a register as half floats, for
  * weights W_SCALE times too small: a nibble q where it stands in its word is the half float q 2^-24
  * (rows g) or q 2^-20 (rows g + 8), a denormal, which costs nothing on these devices.  So
